@@ -1,0 +1,63 @@
+"""Files appear under their name complete or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+# Some network and FUSE file systems cannot sync a folder, and a folder one may write to need not be readable.
+# By then the file itself is safe and in its place, so only these refusals are forgiven; a real I/O error is
+# not.
+FOLDER_SYNC_REFUSALS = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM})
+
+# Readers of a folder tell an unfinished file by this part of its (hidden) name.
+PARTIAL_MARK = ".partial"
+
+
+@contextlib.contextmanager
+def atomic_path(destination: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `destination`; when the block has ended well, it takes that name.
+
+    The block creates the file and closes it. The temporary name is hidden, contains ".partial" and keeps the
+    suffix, by which writers choose formats. On success the file is synced to the disk and renamed over what
+    was there; on any exception, KeyboardInterrupt included, it is removed and `destination` stays as it was.
+    OSErrors pass through.
+    """
+    # The stem is cut, so that a name near the file system's limit does not become too long by ours.
+    name = f".{destination.stem[:24]}{PARTIAL_MARK}-{secrets.token_hex(4)}{destination.suffix}"
+    temporary = destination.with_name(name)
+    try:
+        yield temporary
+        _sync_file(temporary)
+        # Within one folder, hence one file system, replacing is a single step on every platform.
+        temporary.replace(destination)
+    except BaseException:
+        # Windows refuses to remove a file that is still open; the first error is the one worth hearing of.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":
+        _sync_folder(destination.parent)
+
+
+def _sync_file(path: Path) -> None:
+    # Windows syncs only through a handle that may write.
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename within `folder` survive a power cut: a name is the folder's data, not the file's."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in FOLDER_SYNC_REFUSALS:
+            raise

@@ -1,0 +1,83 @@
+"""Open any audio file with whichever library can read it, and decode it in blocks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from vrtool.audio.ffmpeg_reader import FfmpegReader
+from vrtool.audio.formats import SOUNDFILE_SUFFIXES, AudioInfo, FloatArray, Reader, RefusedError
+from vrtool.audio.soundfile_reader import SoundfileReader
+from vrtool.audio.truncation import refuse_truncated
+from vrtool.errors import AudioError, InputError
+
+# About 1.5 s at 44.1 kHz: large enough that the cost of a call does not count, small beside any track.
+BLOCK_SAMPLES = 65536
+
+
+def probe_audio(path: Path) -> AudioInfo:
+    """Return what the header of an audio file says; nothing is decoded.
+
+    Raises InputError if there is no such file and AudioError if it is not one that can be read.
+    """
+    with open_audio(path) as reader:
+        return reader.info
+
+
+def decode_blocks(path: Path, block_samples: int = BLOCK_SAMPLES) -> Iterator[FloatArray]:
+    """Yield the audio of a file in order as float32 (channel, sample), in constant memory.
+
+    Blocks have `block_samples` samples, the last one what is left. Integer samples are scaled to ±1, floating
+    ones are passed as they are, beyond ±1 and non-finite ones included. Errors come with the first block, as
+    those of `probe_audio`, and AudioError at the point where a file is damaged or ends before its time.
+    """
+    with open_audio(path) as reader:
+        yield from reader.blocks(block_samples)
+
+
+@contextlib.contextmanager
+def open_audio(path: Path) -> Iterator[Reader]:
+    """Open an audio file for its header and its blocks; errors as of `decode_blocks`."""
+    _refuse_unopenable(path)
+    refuse_truncated(path)
+    reader = _open_reader(path)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def _open_reader(path: Path) -> Reader:
+    if path.suffix.lower() not in SOUNDFILE_SUFFIXES:
+        try:
+            return FfmpegReader(path)
+        except RefusedError as error:
+            raise AudioError(
+                f"{path}: expected audio, found what ffmpeg cannot read ({error}); is the file complete, and audio "
+                "at all?"
+            ) from error
+    try:
+        return SoundfileReader(path)
+    except RefusedError as error:
+        reason = error
+    try:
+        return FfmpegReader(path)
+    except RefusedError as error:
+        raise AudioError(
+            f"{path}: expected {path.suffix[1:].lower()} audio, found what neither libsndfile ({reason}) nor "
+            f"ffmpeg ({error}) can read; is the file complete, and audio at all?"
+        ) from error
+
+
+def _refuse_unopenable(path: Path) -> None:
+    """Raise InputError unless `path` is a file that can be opened, and AudioError if nothing is in it."""
+    try:
+        with path.open("rb") as file:
+            if file.read(1):
+                return
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: expected an audio file, found nothing of that name") from error
+    except OSError as error:
+        raise InputError(f"{path}: expected an audio file that can be opened ({error.strerror})") from error
+    raise AudioError(f"{path}: expected audio, found an empty file (0 bytes)")
