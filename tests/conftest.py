@@ -1,0 +1,111 @@
+"""Synthetic audio, libraries and caches for all tests: small, seeded, with an STFT so short that they are fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vrtool.audio.spectrogram import StftSpec
+from vrtool.audio.waveform import FloatArray, Waveform, write_audio
+from vrtool.dataset.cache import Cache, open_cache
+from vrtool.preparation import Library, PreparationReport, PreparationSettings, plan_preparation, prepare
+
+SAMPLE_RATE = 8000
+
+
+def _signal(
+    seed: int, *, seconds: float = 2.0, num_channels: int = 2, sample_rate: int = SAMPLE_RATE, level: float = 0.1
+) -> FloatArray:
+    """Return (channel, sample): a chord that fades in and out over noise, other in each channel."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * sample_rate)) / sample_rate
+    pitches_hz = rng.uniform(80.0, 0.4 * sample_rate, (num_channels, 3, 1))
+    chord = np.sin(2 * np.pi * pitches_hz * time).sum(axis=1) * np.sin(2 * np.pi * rng.uniform(0.3, 1.0) * time)
+    samples: FloatArray = (level * (chord + 0.3 * rng.standard_normal(chord.shape))).astype(np.float32)
+    return samples
+
+
+def _write(path: Path, samples: FloatArray, sample_rate: int = SAMPLE_RATE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_audio(path, Waveform(samples=samples, sample_rate=sample_rate))
+    return path
+
+
+def _prepare(
+    output: Path,
+    *,
+    instrumentals: Sequence[Path] = (),
+    vocals: Sequence[Path] = (),
+    pairs: Sequence[Path] = (),
+    stft: StftSpec,
+    validation: str = "0",
+    minimum_seconds: float = 0.5,
+) -> PreparationReport:
+    libraries = [
+        *(Library(kind="instrumental", root=root) for root in instrumentals),
+        *(Library(kind="vocal", root=root) for root in vocals),
+        *(Library(kind="pair", root=root) for root in pairs),
+    ]
+    settings = PreparationSettings(output=output, stft=stft, validation=validation, minimum_seconds=minimum_seconds)
+    with ThreadPoolExecutor(1) as executor:
+        return prepare(plan_preparation(libraries, settings), executor)
+
+
+@pytest.fixture(scope="session")
+def tiny_stft() -> StftSpec:
+    """The STFT of all small caches: 62.5 frames a second, 129 bins."""
+    return StftSpec(sample_rate=SAMPLE_RATE, n_fft=256, hop_length=128)
+
+
+@pytest.fixture(scope="session")
+def make_signal() -> Callable[..., FloatArray]:
+    """`make_signal(seed, seconds=, num_channels=, sample_rate=, level=)` gives samples (channel, sample)."""
+    return _signal
+
+
+@pytest.fixture(scope="session")
+def write_sound() -> Callable[..., Path]:
+    """`write_sound(path, samples, sample_rate)` writes a file of 32-bit floats, its folders too."""
+    return _write
+
+
+@pytest.fixture(scope="session")
+def run_prepare() -> Callable[..., PreparationReport]:
+    """`run_prepare(output, instrumentals=[...], vocals=[...], pairs=[...], stft=...)` prepares in this process."""
+    return _prepare
+
+
+@pytest.fixture(scope="session")
+def small_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders instrumentals, vocals and pairs with stereo, mono and short tracks. Not to be changed."""
+    root = tmp_path_factory.mktemp("library")
+    _write(root / "instrumentals/stereo.wav", _signal(1, seconds=3.0))
+    _write(root / "instrumentals/mono.wav", _signal(2, seconds=2.5, num_channels=1))
+    _write(root / "instrumentals/short.wav", _signal(3, seconds=0.6))
+    _write(root / "vocals/stereo.wav", _signal(4, seconds=2.0))
+    _write(root / "vocals/mono.wav", _signal(5, seconds=3.0, num_channels=1))
+    _write(root / "vocals/short.wav", _signal(6, seconds=0.7))
+    instrumental = _signal(7, seconds=2.5)
+    _write(root / "pairs/stereo/instrumental.wav", instrumental)
+    _write(root / "pairs/stereo/mixture.wav", instrumental + _signal(8, seconds=2.5))
+    _write(root / "pairs/mono/instrumental.wav", _signal(9, seconds=2.0, num_channels=1))
+    _write(root / "pairs/mono/vocals.wav", _signal(10, seconds=2.0, num_channels=1))
+    return root
+
+
+@pytest.fixture(scope="session")
+def small_cache(small_library: Path, tiny_stft: StftSpec, tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """The cache of `small_library`, all of it for training. Not to be changed."""
+    output = tmp_path_factory.mktemp("prepared") / "cache"
+    _prepare(
+        output,
+        instrumentals=[small_library / "instrumentals"],
+        vocals=[small_library / "vocals"],
+        pairs=[small_library / "pairs"],
+        stft=tiny_stft,
+    )
+    return open_cache(output)

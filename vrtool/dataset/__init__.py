@@ -1,0 +1,1 @@
+"""From libraries of audio to training examples: discovery, the spectrogram cache, augmentation, batches."""
