@@ -1,0 +1,67 @@
+"""Where a network runs: the device a person named, or the best there is, and why it was taken."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import torch
+
+from vrtool.errors import InputError
+
+DEVICE_NAMES = "auto, cpu, cuda, cuda:N or mps"
+"""What a device may be called, for help texts and messages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PickedDevice:
+    """A device that is there, and a few words on why it was taken, to be read after a colon."""
+
+    device: torch.device
+    reason: str
+
+
+def pick_device(name: str = "auto") -> PickedDevice:
+    """Return the device called `name`: "auto" is the first CUDA GPU, else Apple's mps, else the CPU.
+
+    Only "auto" falls back. Raises InputError if the device asked for is missing or the name is unknown: a job of
+    hours must not land on the CPU without a word.
+    """
+    if name == "auto":
+        return _best_device()
+    if name == "cpu":
+        return PickedDevice(device=torch.device("cpu"), reason="asked for")
+    if name == "mps":
+        if not torch.backends.mps.is_available():
+            raise InputError(f"--device mps: this torch ({torch.__version__}) finds no Apple GPU; {_REMEDY}")
+        return PickedDevice(device=torch.device("mps"), reason="asked for")
+    if match := re.fullmatch(r"cuda(?::([0-9]+))?", name):
+        return _cuda_device(int(match[1] or 0), name)
+    raise InputError(f"--device {name}: expected {DEVICE_NAMES}")
+
+
+_REMEDY = "use --device cpu, or --device auto for the best there is"
+
+
+def _best_device() -> PickedDevice:
+    if torch.cuda.is_available():
+        return PickedDevice(device=torch.device("cuda", 0), reason=f"{torch.cuda.get_device_name(0)} found")
+    if torch.backends.mps.is_available():
+        return PickedDevice(device=torch.device("mps"), reason="no CUDA GPU, an Apple GPU found")
+    # The commonest surprise is a torch installed without CUDA on a machine with a GPU, so the reason tells them apart.
+    if torch.version.cuda is None and torch.version.hip is None:
+        return PickedDevice(
+            device=torch.device("cpu"), reason=f"torch {torch.__version__} is built without GPU support"
+        )
+    return PickedDevice(device=torch.device("cpu"), reason="torch finds no GPU")
+
+
+def _cuda_device(index: int, name: str) -> PickedDevice:
+    if not torch.cuda.is_available():
+        raise InputError(f"--device {name}: this torch ({torch.__version__}) finds no CUDA GPU; {_REMEDY}")
+    num_devices = torch.cuda.device_count()
+    if index >= num_devices:
+        raise InputError(
+            f"--device {name}: there are {num_devices} CUDA GPUs, cuda:0 to cuda:{num_devices - 1}; name one of them"
+        )
+    return PickedDevice(device=torch.device("cuda", index), reason="asked for")
