@@ -1,0 +1,264 @@
+"""Batches of songs: what is planned, refused, skipped, and what survives a bad file."""
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vrtool.audio.spectrogram import StftSpec
+from vrtool.audio.waveform import Waveform, read_audio, write_audio
+from vrtool.errors import InputError
+from vrtool.separation import files
+from vrtool.separation.files import (
+    SeparationProgress,
+    SeparationReport,
+    plan_separation,
+    separate_files,
+)
+from vrtool.separation.separator import Separator
+
+
+class Half(nn.Module):
+    """Gives half of everything to the instrumental."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.full_like(x, 0.5)
+
+
+@pytest.fixture
+def separator() -> Separator:
+    return Separator(Half(), StftSpec(sample_rate=8000, n_fft=256, hop_length=128))
+
+
+def write_song(path: Path, *, num_channels: int = 1, num_samples: int = 2000, level: float = 0.1) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = np.random.default_rng(0).standard_normal((num_channels, num_samples)).astype(np.float32)
+    write_audio(path, Waveform(samples=samples * np.float32(level), sample_rate=8000))
+    return path
+
+
+def run(separator: Separator, source: Path, output: Path, *, overwrite: bool = False) -> SeparationReport:
+    return separate_files(separator, plan_separation([source], output), overwrite=overwrite)
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_keeps_its_tree_and_unicode_names(tmp_path: Path, separator: Separator) -> None:
+    write_song(tmp_path / "in" / "älbum" / "夜 – 1.feat.wav")
+    write_song(tmp_path / "in" / "top.flac")
+    report = run(separator, tmp_path / "in", tmp_path / "out")
+    assert tree(tmp_path / "out") == [
+        "top/instrumental.wav",
+        "top/vocals.wav",
+        "älbum/夜 – 1.feat/instrumental.wav",
+        "älbum/夜 – 1.feat/vocals.wav",
+    ]
+    assert not report.problems
+
+
+def test_written_stems_sum_to_the_song_beyond_full_scale_too(tmp_path: Path, separator: Separator) -> None:
+    song = write_song(tmp_path / "loud.wav", num_channels=2, level=3)
+    (done,) = run(separator, song, tmp_path / "out").separated
+    stems = [read_audio(path).samples for path in done.job.outputs]
+    np.testing.assert_allclose(sum(stems), read_audio(song).samples, atol=2e-6)
+    assert done.num_clipped == 0
+
+
+def test_samples_that_a_format_clips_are_counted(tmp_path: Path, separator: Separator) -> None:
+    song = write_song(tmp_path / "loud.wav", level=3)
+    (done,) = separate_files(separator, plan_separation([song], tmp_path / "out", audio_format="flac")).separated
+    assert done.num_clipped > 100
+    assert tree(tmp_path / "out") == ["loud/instrumental.flac", "loud/vocals.flac"]
+
+
+@pytest.mark.parametrize("audio_format", ["wav", "flac", "ogg", "mp3"])
+def test_every_offered_format_can_be_read_back(tmp_path: Path, separator: Separator, audio_format: str) -> None:
+    song = write_song(tmp_path / "song.wav", num_channels=2, num_samples=20000)
+    plan = plan_separation([song], tmp_path / "out", audio_format=audio_format)
+    assert not separate_files(separator, plan).problems
+    for path in plan.jobs[0].outputs:
+        stem = read_audio(path)
+        assert (stem.sample_rate, stem.num_channels) == (8000, 2)
+        # The stem is half the song; lossy formats keep its energy to a quarter.
+        level = float(np.sqrt(np.mean(np.square(stem.samples))))
+        assert 0.75 * 0.05 < level < 1.25 * 0.05
+
+
+def test_two_songs_of_one_name_are_refused_and_both_are_named(tmp_path: Path) -> None:
+    write_song(tmp_path / "in" / "a.wav")
+    write_song(tmp_path / "in" / "a.flac")
+    with pytest.raises(InputError, match=r"a\.flac and .*a\.wav would both be written to"):
+        plan_separation([tmp_path / "in"], tmp_path / "out")
+
+
+def test_songs_of_one_name_from_two_folders_are_refused(tmp_path: Path) -> None:
+    one, two = write_song(tmp_path / "1" / "a.wav"), write_song(tmp_path / "2" / "a.wav")
+    with pytest.raises(InputError, match="would both be written"):
+        plan_separation([one, two], tmp_path / "out")
+
+
+def test_a_song_given_twice_is_one_job(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "in" / "a.wav")
+    assert len(plan_separation([tmp_path / "in", song], tmp_path / "out").jobs) == 1
+
+
+def test_a_missing_input_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.wav: expected an audio file"):
+        plan_separation([tmp_path / "nowhere.wav"], tmp_path / "out")
+
+
+def test_a_folder_without_audio_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("no audio")
+    (tmp_path / "in" / "._a.wav").write_text("what macOS leaves on other disks")
+    with pytest.raises(InputError, match="no audio files in"):
+        plan_separation([tmp_path / "in"], tmp_path / "out")
+
+
+def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--format aac: expected one of wav, flac, ogg, mp3"):
+        plan_separation([write_song(tmp_path / "a.wav")], tmp_path / "out", audio_format="aac")
+
+
+def test_a_file_for_an_output_folder_is_refused(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "a.wav")
+    with pytest.raises(InputError, match="is a file"):
+        plan_separation([song], song)
+
+
+def test_an_output_folder_that_is_the_input_is_refused(tmp_path: Path) -> None:
+    write_song(tmp_path / "a.wav")
+    with pytest.raises(InputError, match="both input and output"):
+        plan_separation([tmp_path], tmp_path / "." / "")
+
+
+def test_stems_within_the_input_folder_are_not_separated_again(tmp_path: Path, separator: Separator) -> None:
+    write_song(tmp_path / "a.wav")
+    run(separator, tmp_path, tmp_path / "stems")
+    assert [job.track for job in plan_separation([tmp_path], tmp_path / "stems").jobs] == ["a"]
+
+
+def test_a_song_is_never_written_over_by_its_stems(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "vocals" / "vocals.wav")
+    with pytest.raises(InputError, match="is an input"):
+        plan_separation([song], tmp_path)
+
+
+def test_songs_that_are_done_are_skipped_and_left_as_they_are(tmp_path: Path, separator: Separator) -> None:
+    write_song(tmp_path / "in" / "a.wav")
+    run(separator, tmp_path / "in", tmp_path / "out")
+    (tmp_path / "out" / "a" / "vocals.wav").write_bytes(b"mine")
+    write_song(tmp_path / "in" / "b.wav")
+    report = run(separator, tmp_path / "in", tmp_path / "out")
+    assert [job.track for job in report.skipped] == ["a"]
+    assert [done.job.track for done in report.separated] == ["b"]
+    assert (tmp_path / "out" / "a" / "vocals.wav").read_bytes() == b"mine"
+
+
+def test_overwrite_replaces_what_is_there(tmp_path: Path, separator: Separator) -> None:
+    song = write_song(tmp_path / "a.wav")
+    run(separator, song, tmp_path / "out")
+    (tmp_path / "out" / "a" / "vocals.wav").write_bytes(b"old")
+    report = run(separator, song, tmp_path / "out", overwrite=True)
+    assert len(report.separated) == 1
+    assert read_audio(tmp_path / "out" / "a" / "vocals.wav").num_samples == 2000
+
+
+def test_one_stem_without_the_other_is_a_problem_and_stays(tmp_path: Path, separator: Separator) -> None:
+    song = write_song(tmp_path / "a.wav")
+    run(separator, song, tmp_path / "out")
+    (tmp_path / "out" / "a" / "vocals.wav").unlink()
+    (problem,) = run(separator, song, tmp_path / "out").problems
+    assert "--overwrite" in problem.reason
+    assert tree(tmp_path / "out") == ["a/instrumental.wav"]
+
+
+def test_bad_files_are_named_with_their_reason_and_do_not_stop_the_rest(tmp_path: Path, separator: Separator) -> None:
+    write_song(tmp_path / "in" / "a.wav")
+    (tmp_path / "in" / "broken.wav").write_bytes(b"RIFF no more")
+    (tmp_path / "in" / "empty.flac").touch()
+    write_song(tmp_path / "in" / "surround.wav", num_channels=6)
+    write_song(tmp_path / "in" / "z.wav")
+    report = run(separator, tmp_path / "in", tmp_path / "out")
+    assert [done.job.track for done in report.separated] == ["a", "z"]
+    reasons = {problem.path: problem.reason for problem in report.problems}
+    assert set(reasons) == {"broken", "empty", "surround"}
+    assert "found 6" in reasons["surround"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a", "z"}
+
+
+def test_a_song_that_the_format_cannot_hold_is_named_by_its_final_name(tmp_path: Path, separator: Separator) -> None:
+    samples = np.zeros((1, 500), np.float32)
+    write_audio(tmp_path / "odd.wav", Waveform(samples=samples, sample_rate=10000))
+    plan = plan_separation([tmp_path / "odd.wav"], tmp_path / "out", audio_format="mp3")
+    (problem,) = separate_files(separator, plan).problems
+    assert "partial" not in problem.reason
+    assert "vocals.mp3" in problem.reason
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_ends_the_batch_and_leaves_neither_stem(
+    tmp_path: Path, separator: Separator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_song(tmp_path / "in" / "a.wav")
+    write_song(tmp_path / "in" / "b.wav")
+    num_written = 0
+
+    def write_until_full(path: Path, waveform: Waveform) -> int:
+        nonlocal num_written
+        num_written += 1
+        if num_written == 4:  # the second stem of the second song
+            path.write_bytes(b"half a fi")
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return write_audio(path, waveform)
+
+    monkeypatch.setattr(files, "write_audio", write_until_full)
+    with pytest.raises(OSError, match="No space left"):
+        run(separator, tmp_path / "in", tmp_path / "out")
+    assert [path.relative_to(tmp_path / "out").as_posix() for path in sorted((tmp_path / "out").rglob("*"))] == [
+        "a",
+        "a/instrumental.wav",
+        "a/vocals.wav",
+    ]
+
+
+def test_an_error_of_the_system_with_one_song_leaves_the_others(
+    tmp_path: Path, separator: Separator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_song(tmp_path / "in" / "a.wav")
+    write_song(tmp_path / "in" / "b.wav")
+
+    def refuse_a(path: Path) -> Waveform:
+        if path.name == "a.wav":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read_audio(path)
+
+    monkeypatch.setattr(files, "read_audio", refuse_a)
+    report = run(separator, tmp_path / "in", tmp_path / "out")
+    assert [problem.path for problem in report.problems] == ["a"]
+    assert [done.job.track for done in report.separated] == ["b"]
+
+
+def test_progress_rises_to_the_length_of_all_songs(tmp_path: Path, separator: Separator) -> None:
+    write_song(tmp_path / "in" / "a.wav", num_samples=8000)
+    write_song(tmp_path / "in" / "b.wav", num_samples=16000)
+    seen: list[SeparationProgress] = []
+    separate_files(separator, plan_separation([tmp_path / "in"], tmp_path / "out"), on_progress=seen.append)
+    done = [progress.done_seconds for progress in seen]
+    assert done == sorted(done)
+    assert (done[0], done[-1]) == (0, 3)
+    assert {(progress.track, progress.track_number) for progress in seen} == {("a", 1), ("b", 2)}
+    assert {progress.total_seconds for progress in seen} == {3}
+
+
+def test_folders_that_cannot_be_read_are_problems_of_the_report(tmp_path: Path, separator: Separator) -> None:
+    write_song(tmp_path / "in" / "a.wav")
+    (tmp_path / "in" / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    report = run(separator, tmp_path / "in", tmp_path / "out")
+    assert [problem.path for problem in report.problems] == [str(tmp_path / "in" / "gone.wav")]
+    assert len(report.separated) == 1

@@ -1,0 +1,1 @@
+"""A trained network at work: songs in, vocals and instrumental out."""
