@@ -1,0 +1,134 @@
+"""`vrtool separate` through its entry point, with a network too small to be good."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vrtool.audio.spectrogram import StftSpec
+from vrtool.audio.waveform import Waveform, read_audio, write_audio
+from vrtool.cli import main
+from vrtool.model import ModelConfig, build_model
+from vrtool.model.checkpoint import Checkpoint, save_checkpoint
+from vrtool.separation.separator import Separator
+
+STFT = StftSpec(sample_rate=8000, n_fft=256, hop_length=128)
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def vrtool(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command line and returns its exit code."""
+
+    def run(*words: str | Path) -> int:
+        monkeypatch.setattr("sys.argv", ["vrtool", *map(str, words)])
+        with pytest.raises(SystemExit) as exit_info:
+            main()
+        return int(exit_info.value.code or 0)
+
+    return run
+
+
+class Half(nn.Module):
+    """Gives half of everything to the instrumental."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.full_like(x, 0.5)
+
+
+@pytest.fixture
+def half(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A name for --model behind which stands a network that costs no time to load."""
+    load = Separator.from_checkpoint
+
+    def from_checkpoint(path: Path, *, device: str) -> Separator:
+        return Separator(Half(), STFT, device=device) if path == Path("half") else load(path, device=device)
+
+    monkeypatch.setattr(Separator, "from_checkpoint", from_checkpoint)
+    return "half"
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    config = ModelConfig(n_fft=256, channels=1, num_bands=4, feedforward_dim=8, num_encoders=0, num_decoders=0)
+    weights = build_model(config).state_dict()
+    save_checkpoint(tmp_path / "run.safetensors", Checkpoint(weights=weights, model=config, stft=STFT))
+    return tmp_path / "run.safetensors"
+
+
+def write_song(path: Path, level: float = 0.1) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = np.random.default_rng(0).standard_normal((2, 3000)).astype(np.float32) * np.float32(level)
+    write_audio(path, Waveform(samples=samples, sample_rate=11025))
+    return path
+
+
+def test_a_song_becomes_stems_that_sum_to_it(vrtool: Run, network: Path, tmp_path: Path) -> None:
+    song = write_song(tmp_path / "song.wav")
+    assert vrtool("separate", song, "--output", tmp_path / "out", "--model", network, "--device", "cpu") == 0
+    stems = [read_audio(tmp_path / "out" / "song" / name) for name in ("vocals.wav", "instrumental.wav")]
+    np.testing.assert_allclose(stems[0].samples + stems[1].samples, read_audio(song).samples, atol=1e-6)
+
+
+def test_without_a_model_it_says_what_to_pass(vrtool: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert vrtool("separate", write_song(tmp_path / "song.wav"), "--output", tmp_path / "out") == 2
+    assert "--model RUN" in capsys.readouterr().err
+
+
+def test_a_song_that_is_done_is_refused_until_overwrite_is_asked_for(
+    vrtool: Run, half: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("separate", write_song(tmp_path / "song.wav"), "--output", tmp_path / "out", "--model", half)
+    assert vrtool(*words) == 0
+    assert vrtool(*words) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert vrtool(*words, "--overwrite") == 0
+
+
+def test_songs_of_a_folder_that_are_done_are_skipped_and_counted(
+    vrtool: Run, half: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_song(tmp_path / "in" / "a.wav")
+    words = ("separate", tmp_path / "in", "--output", tmp_path / "out", "--model", half)
+    assert vrtool(*words) == 0
+    write_song(tmp_path / "in" / "b.wav")
+    capsys.readouterr()
+    assert vrtool(*words) == 0
+    said = capsys.readouterr().out
+    assert "1 song separated" in said
+    assert "1 song skipped" in said
+
+
+def test_a_bad_file_is_named_at_the_end_and_makes_the_exit_code_1(
+    vrtool: Run, half: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_song(tmp_path / "in" / "a.wav")
+    (tmp_path / "in" / "bad [1].wav").write_bytes(b"no audio")
+    assert vrtool("separate", tmp_path / "in", "--output", tmp_path / "out", "--model", half) == 1
+    assert "bad [1]" in capsys.readouterr().err
+    assert (tmp_path / "out" / "a" / "vocals.wav").exists()
+
+
+def test_clipping_is_said_with_its_count(
+    vrtool: Run, half: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    song = write_song(tmp_path / "song.wav", level=3)
+    words = ("separate", song, "--output", tmp_path / "out", "--model", half, "--format", "flac")
+    assert vrtool(*words) == 0
+    assert "clipped" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option", [("--device", "gpu"), ("--format", "aac"), ("--model", "nowhere")], ids=["device", "format", "model"]
+)
+def test_impossible_options_are_the_users_mistake(
+    vrtool: Run, half: str, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    song = write_song(tmp_path / "song.wav")
+    assert vrtool("separate", song, "--output", tmp_path / "out", "--model", half, *option) == 2
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,118 @@
+"""`vrtool train` as a person runs it: in a process of its own, with signals and exit codes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vrtool.dataset.cache import Cache
+
+RECIPE = """
+[model]
+n_fft = 256
+channels = 2
+num_bands = 2
+feedforward_dim = 16
+num_encoders = 1
+num_decoders = 1
+
+[training]
+num_steps = 4
+batch_size = 2
+accumulate_batches = 1
+crop_frames = 16
+warmup_steps = 1
+decay_steps = 3
+validate_every_steps = 2
+checkpoint_every_steps = 2
+num_validation_examples = 0
+num_loader_workers = 0
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE, encoding="utf-8")
+    return path
+
+
+def command(recipe: Path, cache: Cache, run: Path, *options: str) -> list[str]:
+    arguments = ["train", str(recipe), "--cache", str(cache.path), "--output", str(run), "--device", "cpu", *options]
+    return [sys.executable, "-m", "vrtool", *arguments]
+
+
+def train(recipe: Path, cache: Cache, run: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(recipe, cache, run, *options), capture_output=True, text=True, check=False)
+
+
+def logged_steps(run: Path) -> list[int]:
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+def test_a_run_ends_with_checkpoints_metrics_and_its_recipe(recipe: Path, small_cache: Cache, tmp_path: Path) -> None:
+    done = train(recipe, small_cache, tmp_path / "run", "--set", "training.num_steps=3")
+    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
+    assert "trained to step 3" in done.stdout
+    assert "step 3/3" in done.stderr
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"recipe.toml", "metrics.jsonl", "last.safetensors", "best.safetensors"}
+    assert "num_steps = 3" in (tmp_path / "run" / "recipe.toml").read_text(encoding="utf-8")
+    assert logged_steps(tmp_path / "run")[-1] == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
+def test_ctrl_c_leaves_a_checkpoint_from_which_resume_goes_on(recipe: Path, small_cache: Cache, tmp_path: Path) -> None:
+    run, many = tmp_path / "run", ("--set", "training.num_steps=100000")
+    process = subprocess.Popen(command(recipe, small_cache, run, *many), stderr=subprocess.PIPE, text=True)
+    while not (run / "last.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in messages
+    assert "--resume" in messages
+    stopped_at = int(messages.split("stopped after step ")[1].split()[0])
+    done = train(recipe, small_cache, run, "--resume", "--set", f"training.num_steps={stopped_at + 1}")
+    assert (done.returncode, f"trained to step {stopped_at + 1}" in done.stdout) == (0, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--set", "training.num_stepz=3"), ["[training] has no key 'num_stepz'", "did you mean 'num_steps'"]),
+        (("--set", "training.num_steps=many"), ["[training] num_steps must be a whole number", "'many'"]),
+        (("--set", "optimizer.name=adam"), ["unknown section [optimizer]"]),
+        (("--set", "num_steps=3"), ["expected section.key=value"]),
+        (("--set", "model.num_bands=3"), ["num_bands"]),
+        (("--set", "model.n_fft=512"), ["n_fft 256, the recipe says 512"]),
+        (("--set", "stft.hop_length=64", "--set", "stft.n_fft=256"), ["sample_rate"]),
+        (("--resume",), ["nothing to resume"]),
+        (("--device", "cuda:7"), ["cuda:7"]),
+    ],
+)
+def test_what_is_asked_for_wrongly_is_told_in_a_sentence(
+    options: tuple[str, ...], words: list[str], recipe: Path, small_cache: Cache, tmp_path: Path
+) -> None:
+    done = train(recipe, small_cache, tmp_path / "run", *options)
+    message = " ".join(done.stderr.split())
+    assert done.returncode == 2, message
+    assert all(word in message for word in words), message
+    assert "Traceback" not in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_cache_and_a_missing_recipe_are_named(recipe: Path, small_cache: Cache, tmp_path: Path) -> None:
+    no_recipe = train(tmp_path / "none.toml", small_cache, tmp_path / "run")
+    assert (no_recipe.returncode, "none.toml" in no_recipe.stderr) == (2, True)
+    arguments = ["train", str(recipe), "--cache", str(tmp_path / "no cache"), "--output", str(tmp_path / "run")]
+    no_cache = subprocess.run([sys.executable, "-m", "vrtool", *arguments], capture_output=True, text=True, check=False)
+    assert (no_cache.returncode, "make one with vrtool prepare" in " ".join(no_cache.stderr.split())) == (2, True)

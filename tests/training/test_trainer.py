@@ -1,0 +1,195 @@
+"""Training as a whole, on a cache of a few short tracks."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vrtool.audio.spectrogram import StftSpec
+from vrtool.audio.waveform import Waveform, write_audio
+from vrtool.dataset.augmentation import AugmentationConfig
+from vrtool.dataset.cache import Cache, open_cache
+from vrtool.errors import InputError, InterruptedRunError, JobError, RecipeError
+from vrtool.model import ModelConfig
+from vrtool.model.checkpoint import load_checkpoint, load_model
+from vrtool.preparation import Library, PreparationSettings, plan_preparation, prepare
+from vrtool.training.config import TrainingConfig
+from vrtool.training.run_folder import RunFolder
+from vrtool.training.trainer import StepReport, TrainingSetup, Watcher, train
+from vrtool.training.validation import ValidationResult, validation_set
+
+STFT = StftSpec(sample_rate=8000, n_fft=128, hop_length=64)
+SETUP = TrainingSetup(
+    recipe_text="[training]\n",
+    model=ModelConfig(
+        n_fft=128, channels=2, num_bands=2, feedforward_dim=16, num_encoders=1, num_decoders=1, dropout=0.1
+    ),
+    augmentation=AugmentationConfig(),
+    training=TrainingConfig(
+        num_steps=6,
+        batch_size=2,
+        accumulate_batches=2,
+        crop_frames=16,
+        learning_rate=1e-2,
+        warmup_steps=2,
+        decay_steps=10,
+        validate_every_steps=2,
+        checkpoint_every_steps=2,
+        num_validation_examples=3,
+        num_loader_workers=0,
+    ),
+)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """A cache of four instrumentals (low tones) and four vocals (high ones), one of each kept for validation."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    seconds = np.arange(2 * STFT.sample_rate) / STFT.sample_rate
+    for kind, pitches in (("instrumentals", (200.0, 600.0)), ("vocals", (1500.0, 3500.0))):
+        for number in range(4):
+            tone = 0.3 * np.sin(2 * np.pi * rng.uniform(*pitches) * seconds) + 0.001 * rng.standard_normal(seconds.size)
+            path = folder / kind / f"{number}.wav"
+            path.parent.mkdir(exist_ok=True)
+            samples = np.stack([tone, tone]).astype(np.float32)
+            write_audio(path, Waveform(samples=samples, sample_rate=STFT.sample_rate))
+    libraries = [
+        Library(kind="instrumental", root=folder / "instrumentals"),
+        Library(kind="vocal", root=folder / "vocals"),
+    ]
+    plan = plan_preparation(libraries, PreparationSettings(output=folder / "cache", stft=STFT, validation="0.1"))
+    with ThreadPoolExecutor(1) as executor:
+        prepare(plan, executor)
+    return open_cache(folder / "cache")
+
+
+def with_training(**changes: object) -> TrainingSetup:
+    return replace(SETUP, training=replace(SETUP.training, **changes))  # type: ignore[arg-type]
+
+
+def run(setup: TrainingSetup, cache: Cache, path: Path, *, resume: bool = False, watcher: Watcher | None = None) -> int:
+    return train(setup, cache, RunFolder(path=path), device=CPU, resume=resume, watcher=watcher)
+
+
+def metrics(path: Path, kind: str) -> list[dict[str, float]]:
+    lines = (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [line for line in map(json.loads, lines) if line["kind"] == kind]
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(path / "last.safetensors").weights
+
+
+def test_a_run_learns_to_tell_high_from_low(cache: Cache, tmp_path: Path) -> None:
+    setup = with_training(num_steps=60, decay_steps=60, validate_every_steps=30)
+    run(setup, cache, tmp_path / "run")
+    first, last = metrics(tmp_path / "run", "validation")
+    assert last["loss"] < first["loss"]
+    assert last["instrumental_nsdr_db"] > 10.0
+
+
+def test_a_run_stopped_and_resumed_ends_with_the_weights_of_an_undisturbed_one(cache: Cache, tmp_path: Path) -> None:
+    run(SETUP, cache, tmp_path / "whole")
+    steps: list[int] = []
+    watcher = Watcher(on_step=lambda report: steps.append(report.step), stop_asked=lambda: steps[-1] == 3)
+    with pytest.raises(InterruptedRunError, match=r"stopped after step 3 of 6.*--resume"):
+        run(SETUP, cache, tmp_path / "parts", watcher=watcher)
+    run(SETUP, cache, tmp_path / "parts", resume=True)
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert metrics(tmp_path / "whole", "validation") == metrics(tmp_path / "parts", "validation")
+
+
+def test_metrics_written_after_the_last_checkpoint_are_dropped_on_resuming(cache: Cache, tmp_path: Path) -> None:
+    with pytest.raises(InterruptedRunError):
+        run(SETUP, cache, tmp_path, watcher=Watcher(stop_asked=lambda: True))
+    with (tmp_path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"kind": "validation", "step": 4, "loss": 9.0}\n{"kind": "vali')
+    run(SETUP, cache, tmp_path, resume=True)
+    assert [line["step"] for line in metrics(tmp_path, "validation")] == [2, 4, 6]
+    assert all(line["loss"] < 9.0 for line in metrics(tmp_path, "validation"))
+
+
+def test_the_number_of_loader_workers_changes_nothing(cache: Cache, tmp_path: Path) -> None:
+    run(with_training(num_steps=2), cache, tmp_path / "none")
+    run(with_training(num_steps=2, num_loader_workers=2), cache, tmp_path / "two")
+    none, two = weights(tmp_path / "none"), weights(tmp_path / "two")
+    assert all(torch.equal(none[name], two[name]) for name in none)
+
+
+def test_a_checkpoint_gives_the_mask_of_the_network_that_was_trained(cache: Cache, tmp_path: Path) -> None:
+    run(SETUP, cache, tmp_path)
+    builder_result = validation_results(cache, tmp_path / "last.safetensors")
+    logged = metrics(tmp_path, "validation")[-1]
+    assert builder_result.loss == pytest.approx(logged["loss"], rel=1e-6)
+    assert builder_result.vocals_nsdr_db == pytest.approx(logged["vocals_nsdr_db"], rel=1e-5)
+
+
+def validation_results(cache: Cache, checkpoint: Path) -> ValidationResult:
+    from vrtool.dataset.examples import ExampleBuilder
+
+    builder = ExampleBuilder(tracks={track.key: track for track in cache.tracks}, stft=cache.stft)
+    examples = validation_set(cache, builder, crop_frames=16, num_examples=3)
+    result = examples.judge(load_model(checkpoint), CPU)
+    assert result is not None
+    return result
+
+
+def test_the_best_checkpoint_is_the_one_with_the_lowest_validation_loss(cache: Cache, tmp_path: Path) -> None:
+    run(SETUP, cache, tmp_path)
+    losses = {line["step"]: line["loss"] for line in metrics(tmp_path, "validation")}
+    best = load_checkpoint(tmp_path / "best.safetensors", with_training_state=True)
+    assert best.progress["step"] == min(losses, key=losses.__getitem__)
+    assert best.training_state == {}
+
+
+def test_every_step_is_reported_with_what_a_display_shows(cache: Cache, tmp_path: Path) -> None:
+    reports: list[StepReport] = []
+    run(SETUP, cache, tmp_path, watcher=Watcher(on_step=reports.append))
+    assert [report.step for report in reports] == [1, 2, 3, 4, 5, 6]
+    assert all(report.loss > 0.0 and report.examples_per_second > 0.0 for report in reports)
+    assert all(0.0 <= report.data_wait_share <= 1.0 for report in reports)
+    assert reports[-1].seconds_left == 0.0
+
+
+def test_a_folder_with_a_run_is_neither_overwritten_nor_resumed_by_accident(cache: Cache, tmp_path: Path) -> None:
+    run(with_training(num_steps=1), cache, tmp_path)
+    before = (tmp_path / "last.safetensors").read_bytes()
+    with pytest.raises(InputError, match="holds a run already; add --resume"):
+        run(with_training(num_steps=1), cache, tmp_path)
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+    with pytest.raises(InputError, match="nothing to resume"):
+        run(SETUP, cache, tmp_path / "elsewhere", resume=True)
+
+
+def test_a_run_is_not_resumed_as_another_network(cache: Cache, tmp_path: Path) -> None:
+    run(with_training(num_steps=1), cache, tmp_path)
+    other = replace(SETUP, model=replace(SETUP.model, channels=4))
+    with pytest.raises(InputError, match="channels 2, the recipe says 4"):
+        run(other, cache, tmp_path, resume=True)
+
+
+def test_weights_that_stop_being_numbers_end_the_run(cache: Cache, tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="no finite gradients 3 times in a row"):
+        run(with_training(learning_rate=1e38, warmup_steps=0, num_steps=50), cache, tmp_path)
+
+
+def test_a_cache_of_another_n_fft_is_refused_naming_both(cache: Cache, tmp_path: Path) -> None:
+    other = replace(SETUP, model=replace(SETUP.model, n_fft=256))
+    with pytest.raises(RecipeError, match="n_fft 128, the recipe says 256"):
+        run(other, cache, tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_network_of_fixed_length_needs_crops_of_that_length(cache: Cache, tmp_path: Path) -> None:
+    fixed = replace(SETUP, model=replace(SETUP.model, position="ancestor", crop_frames=32))
+    with pytest.raises(RecipeError, match=r"crop_frames is 16, this network takes exactly 32"):
+        run(fixed, cache, tmp_path)

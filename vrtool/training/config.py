@@ -1,0 +1,76 @@
+"""The `[training]` section of a recipe."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from vrtool.errors import RecipeError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """How long, how fast and on what crops a network is trained; a step is one update of the weights."""
+
+    num_steps: int = 160_000
+    batch_size: int = 1
+    """Examples per pass through the network."""
+    accumulate_batches: int = 4
+    """Passes whose gradients are averaged for one step."""
+    crop_frames: int = 1024
+    epoch_examples: int = 0
+    """Examples per epoch; 0 counts one for every track that examples start from."""
+    seed: int = 0
+
+    optimiser: Literal["adam", "adamw"] = "adam"
+    weight_decay: float = 0.0
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-7
+    warmup_steps: int = 32_000
+    decay_steps: int = 128_000
+    """Steps from the end of the warm-up until the final rate is reached, which then stays."""
+    decay_power: float = 1.0
+    clip_gradient_norm: float = 0.5
+    """Largest Euclidean norm of all gradients together; 0 leaves them as they are."""
+
+    validate_every_steps: int = 1000
+    num_validation_examples: int = 64
+    checkpoint_every_steps: int = 1000
+    num_loader_workers: int = 2
+    """Processes that build examples; 0 builds them between the steps."""
+
+    def __post_init__(self) -> None:
+        whole = (
+            "num_steps",
+            "batch_size",
+            "accumulate_batches",
+            "crop_frames",
+            "decay_steps",
+            "validate_every_steps",
+            "checkpoint_every_steps",
+        )
+        for name in whole:
+            if getattr(self, name) < 1:
+                raise RecipeError(f"[training] {name} must be 1 or more, found {getattr(self, name)}")
+        not_negative = (
+            "epoch_examples",
+            "seed",
+            "weight_decay",
+            "final_learning_rate",
+            "warmup_steps",
+            "clip_gradient_norm",
+            "num_validation_examples",
+            "num_loader_workers",
+        )
+        for name in not_negative:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise RecipeError(f"[training] {name} must be 0 or more, found {getattr(self, name)}")
+        for name in ("learning_rate", "decay_power"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise RecipeError(f"[training] {name} must be above 0, found {getattr(self, name)}")
+
+    @property
+    def examples_per_step(self) -> int:
+        """Examples that one update of the weights has seen."""
+        return self.batch_size * self.accumulate_batches

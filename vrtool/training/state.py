@@ -1,0 +1,122 @@
+"""What changes as a run goes on besides the weights: counters, the optimiser, random numbers, the meter."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+
+from vrtool.model.checkpoint import Checkpoint
+from vrtool.training.config import TrainingConfig
+
+RANDOM_STATE = "random_state.cpu"
+CUDA_RANDOM_STATE = "random_state.cuda"
+METER_STEPS = 50
+ADAM_EPSILON = 1e-12
+"""Far below the gradients of an L1 loss on magnitudes, 1e-8 to 1e-6 each: torch's 1e-8 would damp most updates."""
+
+
+def make_optimiser(network: torch.nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Return the recipe's optimiser; weight decay spares norms and biases, which have no scale to lose."""
+    decayed = [weight for weight in network.parameters() if weight.ndim > 1]
+    others = [weight for weight in network.parameters() if weight.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimisers = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return optimisers[config.optimiser](groups, lr=config.learning_rate, eps=ADAM_EPSILON, fused=True)
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainingState:
+    """Counters of a run; `bad_steps_in_a_row` counts steps skipped for gradients that were not finite."""
+
+    step: int = 0
+    best_loss: float = math.inf
+    skipped_steps: int = 0
+    bad_steps_in_a_row: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counters that a checkpoint's progress carries."""
+        return {
+            "best_loss": None if math.isinf(self.best_loss) else self.best_loss,
+            "skipped_steps": self.skipped_steps,
+        }
+
+    def tensors(self, optimiser: torch.optim.Optimizer, network: torch.nn.Module) -> dict[str, torch.Tensor]:
+        """Return the optimiser's moments, named after their weights, and the state of the random generators."""
+        names = {weight: name for name, weight in network.named_parameters()}
+        tensors = {
+            f"optimiser.{names[weight]}.{key}": value.detach().cpu()
+            for weight, entries in optimiser.state.items()
+            for key, value in entries.items()
+        }
+        tensors[RANDOM_STATE] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors[CUDA_RANDOM_STATE] = torch.cuda.get_rng_state()
+        return tensors
+
+    @classmethod
+    def restore(cls, checkpoint: Checkpoint, optimiser: torch.optim.Optimizer, network: torch.nn.Module) -> Self:
+        """Return a checkpoint's counters after putting back its optimiser and random states."""
+        tensors = checkpoint.training_state
+        state: dict[torch.Tensor, dict[str, torch.Tensor]] = {}
+        for name, weight in network.named_parameters():
+            prefix = f"optimiser.{name}."
+            entries = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            if entries:
+                state[weight] = {key: value.to(weight.device) for key, value in entries.items()}
+        optimiser.state.update(state)
+        torch.set_rng_state(tensors[RANDOM_STATE])
+        if CUDA_RANDOM_STATE in tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors[CUDA_RANDOM_STATE])
+        best = checkpoint.progress["best_loss"]
+        return cls(
+            step=checkpoint.progress["step"],
+            best_loss=math.inf if best is None else best,
+            skipped_steps=checkpoint.progress["skipped_steps"],
+        )
+
+
+class Meter:
+    """Measures speed over the last steps: examples, time in all, time spent waiting for data; validation left out."""
+
+    def __init__(self, config: TrainingConfig, *, first_step: int) -> None:
+        self._config = config
+        self._first_step = first_step
+        self._steps: deque[tuple[float, float, float]] = deque(maxlen=METER_STEPS)  # seconds, of which waiting, loss
+        self._paused_seconds = 0.0
+        self._waited_seconds = 0.0
+        self._step_started = time.perf_counter()
+        self._learning_rate = self._gradient_norm = 0.0
+
+    def wait(self, seconds: float) -> None:
+        """Count time in which the loop had nothing to do."""
+        self._waited_seconds += seconds
+
+    def pause(self, seconds: float) -> None:
+        """Leave out time that is not training."""
+        self._paused_seconds += seconds
+
+    def step(self, loss: float, learning_rate: float, gradient_norm: float) -> None:
+        """End a step."""
+        now = time.perf_counter()
+        seconds = now - self._step_started - self._paused_seconds
+        self._steps.append((seconds, self._waited_seconds, loss))
+        self._step_started, self._paused_seconds, self._waited_seconds = now, 0.0, 0.0
+        self._learning_rate, self._gradient_norm = learning_rate, gradient_norm
+
+    def rates(self, step: int) -> dict[str, float]:
+        """Return the report's measured fields after step number `step`."""
+        seconds = sum(entry[0] for entry in self._steps)
+        per_step = seconds / len(self._steps)
+        return {
+            "loss": sum(entry[2] for entry in self._steps) / len(self._steps),
+            "learning_rate": self._learning_rate,
+            "gradient_norm": self._gradient_norm,
+            "examples_per_second": self._config.examples_per_step / per_step,
+            "data_wait_share": sum(entry[1] for entry in self._steps) / seconds,
+            "seconds_left": per_step * (self._config.num_steps - step),
+        }

@@ -1,0 +1,276 @@
+"""The training loop: batches in, better weights out, and nothing lost on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from vrtool.dataset.augmentation import AugmentationConfig, PlanDrawer, Pools
+from vrtool.dataset.cache import Cache
+from vrtool.dataset.examples import ExampleBuilder, TrainingBatches
+from vrtool.errors import InputError, InterruptedRunError, JobError, RecipeError
+from vrtool.model import ModelConfig, build_model
+from vrtool.model.checkpoint import Checkpoint
+from vrtool.model.masking import masked_l1_loss
+from vrtool.training.config import TrainingConfig
+from vrtool.training.loading import batch_loader
+from vrtool.training.run_folder import RunFolder
+from vrtool.training.schedule import learning_rate
+from vrtool.training.state import Meter, TrainingState, make_optimiser
+from vrtool.training.validation import ValidationResult, ValidationSet, validation_set
+
+MAX_BAD_STEPS = 3
+"""Steps in a row without finite gradients after which a run has no future."""
+METRICS_EVERY_STEPS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSetup:
+    """What a run is made from: the recipe's parts and its text, for the checkpoints."""
+
+    recipe_text: str
+    model: ModelConfig
+    augmentation: AugmentationConfig
+    training: TrainingConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """One step of a run, for whoever watches: rates are means over the last steps, times in seconds."""
+
+    step: int
+    num_steps: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    examples_per_second: float
+    data_wait_share: float
+    seconds_left: float
+    num_skipped_steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watcher:
+    """Whom a run tells what happens, and whom it asks after every step whether to stop."""
+
+    on_step: Callable[[StepReport], None] = lambda _: None
+    on_validation: Callable[[int, ValidationResult], None] = lambda *_: None
+    stop_asked: Callable[[], bool] = lambda: False
+
+
+def train(
+    setup: TrainingSetup,
+    cache: Cache,
+    folder: RunFolder,
+    *,
+    device: torch.device,
+    resume: bool = False,
+    watcher: Watcher | None = None,
+) -> int:
+    """Train a network on a cache until the recipe's last step and return that step's number.
+
+    Raises InputError if cache, recipe and run folder do not go together, InterruptedRunError when asked to stop, after
+    a checkpoint, and JobError when training has diverged.
+    """
+    trainer = Trainer(setup, cache, folder, device=device, resume=resume, watcher=watcher or Watcher())
+    return trainer.run()
+
+
+class Trainer:
+    """The state of a run and the loop over its steps."""
+
+    def __init__(
+        self,
+        setup: TrainingSetup,
+        cache: Cache,
+        folder: RunFolder,
+        *,
+        device: torch.device,
+        resume: bool,
+        watcher: Watcher,
+    ) -> None:
+        self._setup, self._cache, self._folder, self._device, self._watcher = setup, cache, folder, device, watcher
+        config = setup.training
+        builder = ExampleBuilder(tracks={track.key: track for track in cache.tracks}, stft=cache.stft)
+        self._batches = _training_batches(setup, cache, builder)
+        self._validation: ValidationSet = validation_set(
+            cache, builder, crop_frames=config.crop_frames, num_examples=config.num_validation_examples
+        )
+        torch.manual_seed(config.seed)
+        self._network = build_model(setup.model)
+        _check_crop(self._network, config)
+        self._network.to(device).train()
+        self._optimiser = make_optimiser(self._network, config)
+        self._state = TrainingState()
+        if resume:
+            self._resume()
+        else:
+            folder.start(setup.recipe_text)
+
+    def _resume(self) -> None:
+        checkpoint = self._folder.resume()
+        if checkpoint.model != self._setup.model:
+            raise InputError(
+                f"{self._folder.last} was trained as {checkpoint.model}, the recipe says {self._setup.model}; "
+                "resume with the run's own recipe.toml"
+            )
+        self._network.load_state_dict(checkpoint.weights)
+        self._state = TrainingState.restore(checkpoint, self._optimiser, self._network)
+
+    def run(self) -> int:
+        """Train until the recipe's last step; return its number."""
+        config = self._setup.training
+        per_step = config.accumulate_batches
+        numbers = range(self._state.step * per_step, config.num_steps * per_step)
+        loader = batch_loader(
+            self._batches,
+            numbers,
+            num_workers=config.num_loader_workers,
+            pin_memory=self._device.type == "cuda",
+        )
+        self._meter = Meter(config, first_step=self._state.step)
+        with contextlib.closing(_timed(iter(loader), self._meter)) as batches:
+            while self._state.step < config.num_steps:
+                self._step(batches)
+                self._after_step()
+        return self._state.step
+
+    def _step(self, batches: Iterator[torch.Tensor]) -> None:
+        """Do one update of the weights, or skip it if its gradients are not finite."""
+        config = self._setup.training
+        rate = learning_rate(self._state.step, config)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        self._optimiser.zero_grad(set_to_none=True)
+        loss = torch.zeros((), device=self._device)
+        for _ in range(config.accumulate_batches):
+            mixture, instrumental = next(batches).to(self._device, non_blocking=True)
+            part = masked_l1_loss(self._network(mixture), mixture, instrumental) / config.accumulate_batches
+            part.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
+            loss += part.detach()
+        norm = torch.nn.utils.clip_grad_norm_(
+            self._network.parameters(), config.clip_gradient_norm or float("inf"), foreach=True
+        )
+        if bool(torch.isfinite(norm)) and bool(torch.isfinite(loss)):
+            self._optimiser.step()
+            self._state.bad_steps_in_a_row = 0
+        else:
+            self._state.skipped_steps += 1
+            self._state.bad_steps_in_a_row += 1
+        self._state.step += 1
+        self._meter.step(float(loss), rate, float(norm))
+
+    def _after_step(self) -> None:
+        """Report, validate, save: whatever is due after the step just done."""
+        config, state = self._setup.training, self._state
+        report = self._report()
+        self._watcher.on_step(report)
+        is_last = state.step == config.num_steps
+        if state.step % METRICS_EVERY_STEPS == 0 or is_last:
+            self._folder.append_metrics({"kind": "training", **asdict(report)})
+        if state.bad_steps_in_a_row >= MAX_BAD_STEPS:
+            raise JobError(
+                f"step {state.step}: no finite gradients {MAX_BAD_STEPS} times in a row; "
+                "go on from the last checkpoint with --resume and a lower training.learning_rate"
+            )
+        is_best = False
+        if state.step % config.validate_every_steps == 0 or is_last:
+            is_best = self._validate()
+        stop = self._watcher.stop_asked() and not is_last
+        if is_best or stop or is_last or state.step % config.checkpoint_every_steps == 0:
+            self._folder.save(self._checkpoint(), is_best=is_best)
+        if stop:
+            raise InterruptedRunError(
+                f"stopped after step {state.step} of {config.num_steps}; go on with the same command and --resume"
+            )
+
+    def _report(self) -> StepReport:
+        rates = self._meter.rates(self._state.step)
+        return StepReport(
+            step=self._state.step,
+            num_steps=self._setup.training.num_steps,
+            num_skipped_steps=self._state.skipped_steps,
+            **rates,
+        )
+
+    def _validate(self) -> bool:
+        """Judge the network and log it; return whether it is the best so far."""
+        started = time.perf_counter()
+        result = self._validation.judge(self._network, self._device)
+        self._meter.pause(time.perf_counter() - started)
+        if result is None:
+            return True  # with nothing to judge by, the newest is taken for the best
+        self._watcher.on_validation(self._state.step, result)
+        self._folder.append_metrics({"kind": "validation", "step": self._state.step, **asdict(result)})
+        is_best = result.loss < self._state.best_loss
+        if is_best:
+            self._state.best_loss = result.loss
+        return is_best
+
+    def _checkpoint(self) -> Checkpoint:
+        progress: dict[str, Any] = {"step": self._state.step, "validation_loss": self._state.best_loss}
+        return Checkpoint(
+            weights={name: tensor.detach().cpu() for name, tensor in self._network.state_dict().items()},
+            model=self._setup.model,
+            stft=self._cache.stft,
+            recipe=self._setup.recipe_text,
+            progress=progress | self._state.to_json(),
+            card={},
+            training_state=self._state.tensors(self._optimiser, self._network),
+        )
+
+
+def _training_batches(setup: TrainingSetup, cache: Cache, builder: ExampleBuilder) -> TrainingBatches:
+    pools = Pools(
+        instrumentals=cache.pool("instrumental", "training"),
+        vocals=cache.pool("vocal", "training"),
+        pairs=cache.pool("pair", "training"),
+    )
+    if not pools.can_make_examples:
+        raise InputError(
+            f"{cache.path}: training needs pairs, or instrumentals and vocals to mix; found "
+            f"{len(pools.instrumentals)} instrumentals, {len(pools.vocals)} vocals and {len(pools.pairs)} pairs"
+        )
+    if cache.stft.n_fft != setup.model.n_fft:
+        raise RecipeError(
+            f"{cache.path} was made with n_fft {cache.stft.n_fft}, the recipe says {setup.model.n_fft}; "
+            f"prepare another cache, or set [model] n_fft = {cache.stft.n_fft}"
+        )
+    drawer = PlanDrawer(
+        config=setup.augmentation,
+        pools=pools,
+        crop_frames=setup.training.crop_frames,
+        seed=setup.training.seed,
+    )
+    return TrainingBatches(
+        drawer,
+        builder,
+        batch_size=setup.training.batch_size,
+        epoch_examples=setup.training.epoch_examples or pools.num_starts,
+    )
+
+
+def _check_crop(network: torch.nn.Module, config: TrainingConfig) -> None:
+    required = getattr(network, "requires_frames", None)
+    if required not in (None, config.crop_frames):
+        raise RecipeError(
+            f"[training] crop_frames is {config.crop_frames}, this network takes exactly {required} "
+            "([model] crop_frames); set them to the same number"
+        )
+
+
+def _timed(batches: Iterator[torch.Tensor], meter: Meter) -> Iterator[torch.Tensor]:
+    """Pass batches on, telling the meter how long each was waited for."""
+    while True:
+        started = time.perf_counter()
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        meter.wait(time.perf_counter() - started)
+        yield batch

@@ -1,0 +1,87 @@
+"""Judges a network on fixed examples from the tracks kept for validation, which training never draws from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from vrtool.audio.distortion import nsdr
+from vrtool.dataset.augmentation import NO_AUGMENTATION, ExamplePlan, PlanDrawer, Pools
+from vrtool.dataset.cache import Cache
+from vrtool.dataset.examples import ExampleBuilder
+from vrtool.errors import InputError
+from vrtool.model.masking import estimate_instrumental, masked_l1_loss
+
+VALIDATION_SEED = 20_000_000
+"""Apart from any seed a person would choose, and the same for every run, so that runs can be compared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationResult:
+    """Means over the validation examples: the training loss, and nSDR in dB (None where no example has a say)."""
+
+    loss: float
+    vocals_nsdr_db: float | None
+    instrumental_nsdr_db: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationSet:
+    """Fixed plans and what builds them."""
+
+    plans: tuple[ExamplePlan, ...]
+    builder: ExampleBuilder
+
+    @torch.inference_mode()
+    def judge(self, network: torch.nn.Module, device: torch.device) -> ValidationResult | None:
+        """Return how well the network does, in evaluation mode, or None for an empty set; leaves its mode as it was."""
+        if not self.plans:
+            return None
+        was_training = network.training
+        network.eval()
+        results = [self._judge_one(network, device, plan) for plan in self.plans]
+        network.train(was_training)
+        losses, vocals, instrumental = zip(*results, strict=True)
+        return ValidationResult(
+            loss=float(np.mean(losses)), vocals_nsdr_db=_mean(vocals), instrumental_nsdr_db=_mean(instrumental)
+        )
+
+    def _judge_one(
+        self, network: torch.nn.Module, device: torch.device, plan: ExamplePlan
+    ) -> tuple[float, float | None, float | None]:
+        """Return loss and nSDR of one example, the latter of its complex spectrogram, which stands for the audio."""
+        example = self.builder.build(plan)
+        magnitude = torch.from_numpy(example.mixture).to(device)[None]
+        mask = network(magnitude).float()
+        target = torch.from_numpy(example.instrumental).to(device)[None]
+        loss = float(masked_l1_loss(mask, magnitude, target))
+        mixture, instrumental = self.builder.build_complex(plan)
+        estimate = estimate_instrumental(mask[0].cpu().numpy(), mixture)
+        return loss, nsdr(mixture - instrumental, mixture - estimate), nsdr(instrumental, estimate)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return float(np.mean(known)) if known else None
+
+
+def validation_set(cache: Cache, builder: ExampleBuilder, *, crop_frames: int, num_examples: int) -> ValidationSet:
+    """Return the validation examples of a cache: the same for the same tracks, whatever the recipe's augmentation."""
+    pools = Pools(
+        instrumentals=cache.pool("instrumental", "validation"),
+        vocals=cache.pool("vocal", "validation"),
+        pairs=cache.pool("pair", "validation"),
+    )
+    if num_examples == 0:
+        return ValidationSet(plans=(), builder=builder)
+    if not pools.can_make_examples:
+        raise InputError(
+            f"{cache.path}: validation needs pairs, or instrumentals and vocals, that are kept for it, found none; "
+            "run vrtool prepare with --validation 0.1, or set training.num_validation_examples=0"
+        )
+    drawer = PlanDrawer(config=NO_AUGMENTATION, pools=pools, crop_frames=crop_frames, seed=VALIDATION_SEED)
+    return ValidationSet(plans=tuple(drawer.draw(0, index) for index in range(num_examples)), builder=builder)
