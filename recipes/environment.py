@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -29,7 +30,7 @@ def environment_python() -> Path:
         venv.create(ENVIRONMENT, with_pip=True, clear=True)
     except subprocess.CalledProcessError:
         sys.exit("Python cannot make virtual environments here; on Debian and Ubuntu: apt install python3-venv")
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--constraint", CONSTRAINTS]
+    install: list[Path | str] = [python, "-m", "pip", "install", "--quiet", "--constraint", CONSTRAINTS]
     # The exact build is asked for by version first: a bare "torch" could bring gigabytes of another one.
     run([*install, _constraint("torch")])
     run([*install, "--editable", f"{PROJECT}[dev]"])
@@ -37,7 +38,7 @@ def environment_python() -> Path:
     return python
 
 
-def run(command: list[Path | str]) -> None:
+def run(command: Sequence[Path | str]) -> None:
     """Run a command and leave with its exit code if it fails."""
     code = subprocess.run([str(part) for part in command], cwd=PROJECT, check=False).returncode
     if code != 0:

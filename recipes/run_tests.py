@@ -1,6 +1,6 @@
 """Sets up a virtual environment and runs every check of the project: format, lint, types, tests.
 
-    python3 recipes/run_tests.py [arguments for pytest]
+python3 recipes/run_tests.py [arguments for pytest]
 """
 
 from __future__ import annotations

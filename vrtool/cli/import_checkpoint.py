@@ -17,7 +17,7 @@ def import_checkpoint(
     n_fft: Annotated[int | None, typer.Option(help="Only for a network without transformer blocks.")] = None,
     num_bands: Annotated[int | None, typer.Option(help="Only for a network without transformer blocks.")] = None,
 ) -> None:
-    """Turn weights of vrtool's ancestor (vocal-remover-frame-transformer, 2022) into a checkpoint, opened weights-only."""
+    """Turn weights of the ancestor (vocal-remover-frame-transformer, 2022) into a checkpoint; no code in them runs."""
     from vrtool.model.ancestor import import_ancestor
     from vrtool.model.checkpoint import save_checkpoint
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from vrtool.model.config import ModelConfig
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """Magnitudes in, the instrumental's mask out.
 
     `requires_frames` is the number of frames that the network needs, None where any will do.
@@ -18,9 +19,9 @@ class Network(nn.Module):
     config: ModelConfig
     requires_frames: int | None
 
+    @abstractmethod
     def forward(self, magnitude: Tensor) -> Tensor:
         """Return the mask (B, C, F, T) in [0, 1] from magnitudes of the same shape in [0, 1]; InputError for others."""
-        raise NotImplementedError
 
     if TYPE_CHECKING:
         # torch declares that calling a module may return anything.

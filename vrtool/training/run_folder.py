@@ -46,17 +46,18 @@ class RunFolder:
             partial.write_text(recipe_text, encoding="utf-8")
 
     def resume(self) -> Checkpoint:
-        """Return the newest checkpoint; metrics written after it are dropped, since those steps are done again."""
+        """Return the newest checkpoint with its training state; raises InputError if there is none."""
         if not self.last.is_file():
             raise InputError(f"{self.path}: nothing to resume, it has no {self.last.name}; start it without --resume")
-        checkpoint = load_checkpoint(self.last, with_training_state=True)
-        step = checkpoint.progress["step"]
+        return load_checkpoint(self.last, with_training_state=True)
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Forget the metrics of steps that are done again."""
         if self.metrics.is_file():
             lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if _step_of(line) <= step]
             with atomic_path(self.metrics) as partial:
                 partial.write_text("".join(kept), encoding="utf-8")
-        return checkpoint
 
     def append_metrics(self, values: dict[str, Any]) -> None:
         """Add one line to the metrics, at once on disk for whoever watches."""

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import torch
 
+from vrtool.errors import CheckpointError
 from vrtool.model.checkpoint import Checkpoint
 from vrtool.training.config import TrainingConfig
 
@@ -25,7 +26,7 @@ def make_optimiser(network: torch.nn.Module, config: TrainingConfig) -> torch.op
     decayed = [weight for weight in network.parameters() if weight.ndim > 1]
     others = [weight for weight in network.parameters() if weight.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimisers = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    optimisers: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     return optimisers[config.optimiser](groups, lr=config.learning_rate, eps=ADAM_EPSILON, fused=True)
 
 
@@ -47,11 +48,10 @@ class TrainingState:
 
     def tensors(self, optimiser: torch.optim.Optimizer, network: torch.nn.Module) -> dict[str, torch.Tensor]:
         """Return the optimiser's moments, named after their weights, and the state of the random generators."""
-        names = {weight: name for name, weight in network.named_parameters()}
         tensors = {
-            f"optimiser.{names[weight]}.{key}": value.detach().cpu()
-            for weight, entries in optimiser.state.items()
-            for key, value in entries.items()
+            f"optimiser.{name}.{key}": value.detach().cpu()
+            for name, weight in network.named_parameters()
+            for key, value in optimiser.state[weight].items()
         }
         tensors[RANDOM_STATE] = torch.get_rng_state()
         if torch.cuda.is_available():
@@ -60,8 +60,13 @@ class TrainingState:
 
     @classmethod
     def restore(cls, checkpoint: Checkpoint, optimiser: torch.optim.Optimizer, network: torch.nn.Module) -> Self:
-        """Return a checkpoint's counters after putting back its optimiser and random states."""
+        """Return a checkpoint's counters after putting back its optimiser and random states.
+
+        Raises CheckpointError if the checkpoint was not written to be resumed.
+        """
         tensors = checkpoint.training_state
+        if RANDOM_STATE not in tensors:
+            raise CheckpointError("the run's last checkpoint holds weights alone, so there is nothing to resume from")
         state: dict[torch.Tensor, dict[str, torch.Tensor]] = {}
         for name, weight in network.named_parameters():
             prefix = f"optimiser.{name}."
@@ -72,12 +77,19 @@ class TrainingState:
         torch.set_rng_state(tensors[RANDOM_STATE])
         if CUDA_RANDOM_STATE in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors[CUDA_RANDOM_STATE])
-        best = checkpoint.progress["best_loss"]
+        best = checkpoint.progress.get("best_loss")
         return cls(
-            step=checkpoint.progress["step"],
-            best_loss=math.inf if best is None else best,
-            skipped_steps=checkpoint.progress["skipped_steps"],
+            step=_count(checkpoint, "step"),
+            best_loss=float(best) if isinstance(best, (int, float)) else math.inf,
+            skipped_steps=_count(checkpoint, "skipped_steps"),
         )
+
+
+def _count(checkpoint: Checkpoint, name: str) -> int:
+    value = checkpoint.progress.get(name)
+    if not isinstance(value, int):
+        raise CheckpointError(f"the run's last checkpoint does not tell its {name}, expected a number, found {value!r}")
+    return value
 
 
 class Meter:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from vrtool.dataset.augmentation import AugmentationConfig, PlanDrawer, Pools
 from vrtool.dataset.cache import Cache
 from vrtool.dataset.examples import ExampleBuilder, TrainingBatches
 from vrtool.errors import InputError, InterruptedRunError, JobError, RecipeError
-from vrtool.model import ModelConfig, build_model
+from vrtool.model import ModelConfig, Network, build_model
 from vrtool.model.checkpoint import Checkpoint
 from vrtool.model.masking import masked_l1_loss
 from vrtool.training.config import TrainingConfig
@@ -114,13 +114,16 @@ class Trainer:
 
     def _resume(self) -> None:
         checkpoint = self._folder.resume()
-        if checkpoint.model != self._setup.model:
-            raise InputError(
-                f"{self._folder.last} was trained as {checkpoint.model}, the recipe says {self._setup.model}; "
-                "resume with the run's own recipe.toml"
-            )
+        for field in fields(ModelConfig):
+            found, wanted = getattr(checkpoint.model, field.name), getattr(self._setup.model, field.name)
+            if found != wanted:
+                raise InputError(
+                    f"{self._folder.last} was trained with {field.name} {found}, the recipe says {wanted}; "
+                    "resume with the run's own recipe.toml"
+                )
         self._network.load_state_dict(checkpoint.weights)
         self._state = TrainingState.restore(checkpoint, self._optimiser, self._network)
+        self._folder.drop_metrics_after(self._state.step)
 
     def run(self) -> int:
         """Train until the recipe's last step; return its number."""
@@ -255,8 +258,8 @@ def _training_batches(setup: TrainingSetup, cache: Cache, builder: ExampleBuilde
     )
 
 
-def _check_crop(network: torch.nn.Module, config: TrainingConfig) -> None:
-    required = getattr(network, "requires_frames", None)
+def _check_crop(network: Network, config: TrainingConfig) -> None:
+    required = network.requires_frames
     if required not in (None, config.crop_frames):
         raise RecipeError(
             f"[training] crop_frames is {config.crop_frames}, this network takes exactly {required} "
@@ -264,7 +267,7 @@ def _check_crop(network: torch.nn.Module, config: TrainingConfig) -> None:
         )
 
 
-def _timed(batches: Iterator[torch.Tensor], meter: Meter) -> Iterator[torch.Tensor]:
+def _timed(batches: Iterator[torch.Tensor], meter: Meter) -> Generator[torch.Tensor, None, None]:
     """Pass batches on, telling the meter how long each was waited for."""
     while True:
         started = time.perf_counter()
