@@ -31,7 +31,7 @@ def environment_python() -> Path:
     except subprocess.CalledProcessError:
         sys.exit("Python cannot make virtual environments here; on Debian and Ubuntu: apt install python3-venv")
     install: list[Path | str] = [python, "-m", "pip", "install", "--quiet", "--constraint", CONSTRAINTS]
-    # The exact build is asked for by version first: a bare "torch" could bring gigabytes of another one.
+    # torch first and by version, so that an index or a folder of wheels configured for pip may offer a build of it.
     run([*install, _constraint("torch")])
     run([*install, "--editable", f"{PROJECT}[dev]"])
     stamp.write_text(wanted, encoding="utf-8")

@@ -35,7 +35,10 @@ def atomic_path(destination: Path) -> Iterator[Path]:
         _sync_file(temporary)
         # Within one folder, hence one file system, replacing is a single step on every platform.
         temporary.replace(destination)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(temporary)):
+            # A temporary name, or none, tells nobody which disk is full.
+            error.filename = str(destination)
         # Windows refuses to remove a file that is still open; the first error is the one worth hearing of.
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ def run_folder(tmp_path: Path) -> Path:
 def test_a_run_folder_separates_with_its_best_network_and_settings(run_folder: Path) -> None:
     separator = Separator.from_checkpoint(run_folder, device="cpu")
     assert separator.stft == STFT
-    assert separator.chunk_frames == 32
+    assert separator.chunk_frames == 1024
     samples = np.random.default_rng(0).standard_normal((2, 30 * 128)).astype(np.float32)
     stems = separator.separate(Waveform(samples=samples, sample_rate=8000))
     spectrogram = stft(samples, STFT)

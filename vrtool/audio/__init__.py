@@ -1,1 +1,1 @@
-"""Audio as arrays: files to waveforms and back, spectrograms, alignment; nothing of networks or caches."""
+"""Audio as arrays: files to waveforms and back, spectrograms; nothing of networks or caches."""

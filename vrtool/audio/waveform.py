@@ -57,24 +57,24 @@ class Waveform:
         return self.num_samples / self.sample_rate
 
 
-def read_audio(path: Path) -> Waveform:
+def read_audio(path: str | Path) -> Waveform:
     """Return a whole audio file, at its own sample rate and with all its channels.
 
     Raises InputError if there is no such file, AudioError if it is empty, damaged, cut short or not audio.
     """
-    with open_audio(path) as reader:
+    with open_audio(Path(path)) as reader:
         samples = np.concatenate(list(reader.blocks(BLOCK_SAMPLES)), axis=1)
         return Waveform(samples=samples, sample_rate=reader.info.sample_rate)
 
 
-def write_audio(path: Path, waveform: Waveform, *, subtype: Subtype | None = None) -> int:
+def write_audio(path: str | Path, waveform: Waveform, *, subtype: Subtype | None = None) -> int:
     """Write a waveform in the format of the path's suffix; return how many samples had to be clipped.
 
     wav takes the subtypes 32f (the default), 24 and 16, flac 24 (the default) and 16, ogg and mp3 none. Only
     integer samples are ever clipped. The file appears complete or not at all. Raises InputError for an
     unknown suffix or subtype, AudioError if the format cannot hold the audio, OSError as of the disk.
     """
-    return encode(path, waveform.samples, waveform.sample_rate, subtype)
+    return encode(Path(path), waveform.samples, waveform.sample_rate, subtype)
 
 
 def resample(waveform: Waveform, sample_rate: int) -> Waveform:

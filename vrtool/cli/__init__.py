@@ -91,10 +91,12 @@ def main() -> None:
         _fail(str(error), error.exit_code, debug)
     except KeyboardInterrupt:
         _fail("interrupted", 1, debug)
+    except (NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError) as error:
+        _fail(f"{error.filename}: {error.strerror}; name a path where a file or folder can be written", 2, debug)
     except OSError as error:
         _fail(_describe(error), 1, debug)
-    except MemoryError as error:
-        _fail(f"out of memory ({error}); use fewer --jobs or a smaller batch_size", 1, debug)
+    except Exception as error:
+        _fail(_describe_unexpected(error), 1, debug)
 
 
 def _describe(error: OSError) -> str:
@@ -102,6 +104,14 @@ def _describe(error: OSError) -> str:
     if error.errno in DISK_FULL:
         return f"{where}the disk is full; what was finished is kept, free some space and run the same command again"
     return f"{where}{error.strerror or error}"
+
+
+def _describe_unexpected(error: Exception) -> str:
+    # torch has an exception of its own for a full GPU and only words for full main memory.
+    if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+        return "memory ran out; lower training.batch_size or training.crop_frames, use fewer --jobs, or shorter files"
+    first_line = str(error).partition("\n")[0]
+    return f"unexpected {type(error).__name__}: {first_line}; --debug shows where"
 
 
 def _fail(message: str, exit_code: int, debug: bool) -> None:

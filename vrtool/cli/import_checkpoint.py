@@ -27,4 +27,6 @@ def import_checkpoint(
     output.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(output, checkpoint)
     num_parameters = sum(tensor.numel() for tensor in checkpoint.weights.values())
-    console.print(f"{output}: {num_parameters / 1e6:.1f} M parameters, {checkpoint.model}", soft_wrap=True)
+    console.print(
+        f"{output}: {num_parameters / 1e6:.1f} M parameters, {checkpoint.model}", soft_wrap=True, markup=False
+    )

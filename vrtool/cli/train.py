@@ -42,7 +42,7 @@ def train(
     if parts.stft is not None:
         check_same_stft(data.stft, parts.stft, origin=str(cache), wanted_by=f"{recipe} says")
     picked = pick_device(device)
-    errors.print(f"device {picked.device}: {picked.reason}")
+    errors.print(f"device {picked.device}: {picked.reason}", markup=False)
     setup = TrainingSetup(
         recipe_text=parts.text, model=parts.model, augmentation=parts.augmentation, training=parts.training
     )
@@ -51,7 +51,9 @@ def train(
             on_step=display.show_step, on_validation=display.show_validation, stop_asked=lambda: bool(stop)
         )
         last_step = run(setup, data, RunFolder(path=output), device=picked.device, resume=resume, watcher=watcher)
-    console.print(f"{output}: trained to step {last_step}; separate songs with --model {output}", soft_wrap=True)
+    console.print(
+        f"{output}: trained to step {last_step}; separate songs with --model {output}", soft_wrap=True, markup=False
+    )
 
 
 @contextmanager

@@ -16,6 +16,9 @@ from vrtool.dataset.cache import CachedTrack
 from vrtool.dataset.library import Role
 from vrtool.errors import RecipeError
 
+FAINT_VOCALS_DB = -40.0
+"""A pair whose mixture and instrumental differ by less than this, relative to the mixture, has no vocals."""
+
 EQUALISER_POINTS_HZ = (60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3840.0, 7680.0, 15360.0)
 """Octave-spaced centres of the random equaliser, as on a graphic equaliser."""
 
@@ -141,6 +144,16 @@ class Pools:
     pairs: tuple[CachedTrack, ...]
 
     @property
+    def singing_pairs(self) -> tuple[CachedTrack, ...]:
+        """The pairs whose vocals can be told from a codec's residue, and so can be laid over other music."""
+        return tuple(
+            track
+            for track in self.pairs
+            if track.header.statistics["vocals"].level_db - track.header.statistics["mixture"].level_db
+            > FAINT_VOCALS_DB
+        )
+
+    @property
     def can_make_examples(self) -> bool:
         """Whether there are pairs, or instrumentals and vocals to mix."""
         return bool(self.pairs) or bool(self.instrumentals and self.vocals)
@@ -213,8 +226,9 @@ class PlanDrawer:
 
     def _vocals(self, rng: np.random.Generator, *, beside: CachedTrack, share: float) -> Layer:
         config, pools = self.config, self.pools
-        from_pair = bool(pools.pairs) and (not pools.vocals or _happens(rng, config.pair_vocals_share))
-        track = _choose(rng, pools.pairs if from_pair else pools.vocals)
+        singing = pools.singing_pairs or pools.pairs
+        from_pair = bool(singing) and (not pools.vocals or _happens(rng, config.pair_vocals_share))
+        track = _choose(rng, singing if from_pair else pools.vocals)
         layer = self._place(rng, track, "vocals", self._equaliser(rng, config.vocals_equaliser_probability))
         if _happens(rng, config.vocals_swap_probability):
             layer = _swapped(layer)

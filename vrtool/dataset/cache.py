@@ -148,7 +148,7 @@ def write_track(
     path: Path, *, roles: tuple[Role, ...], num_frames: int, num_channels: int, num_bins: int
 ) -> Iterator[TrackWriter]:
     """Give a writer for a new track file, which appears under `path` only when it is complete."""
-    try:
+    with _errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as partial, _PatientFile(partial) as raw:
             # The data starts on a page, so that a map of it needs no shifting; locks fail on network file systems.
@@ -157,8 +157,14 @@ def write_track(
             ) as file:
                 yield TrackWriter(file, raw, roles, (num_frames, num_channels, num_bins))
             raw.check()
+
+
+@contextmanager
+def _errors_named(path: Path) -> Iterator[None]:
+    """Give OSErrors the name of the file that was to be: a temporary name, or none, tells nobody which disk is full."""
+    try:
+        yield
     except OSError as error:
-        # A temporary name, or none, would tell nobody which disk is full.
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
@@ -209,6 +215,8 @@ class CachedTrack:
 
     def verify(self) -> str | None:
         """Return what is wrong with the track's file, or None if its bytes are those that were written."""
+        if not self.path.is_file():
+            return "it is missing"
         try:
             header = read_header(self.path)
             if header != self.header:
@@ -219,8 +227,10 @@ class CachedTrack:
                 checksums = (zlib.crc32(values.data), zlib.crc32(scale.data))
                 if checksums != (stored.spectrogram_crc32, stored.scale_crc32):
                     return f"the bytes of its {role} have changed since they were written"
-        except (CacheError, ValueError, OSError) as error:
-            return str(error)
+        except CacheError:
+            return "it is no track of a vrtool cache, or not a whole one"
+        except (OSError, ValueError) as error:
+            return f"it cannot be read to its end ({error})"
         return None
 
 
@@ -327,6 +337,7 @@ def write_manifest(cache: Cache) -> None:
             for track in cache.tracks
         ],
     }
-    with atomic_path(cache.path / MANIFEST_NAME) as partial:
+    path = cache.path / MANIFEST_NAME
+    with _errors_named(path), atomic_path(path) as partial:
         # In ASCII, as a path may hold bytes that are no character in any encoding.
         partial.write_text(json.dumps(values, indent=1), encoding="ascii")

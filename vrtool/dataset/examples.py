@@ -15,6 +15,8 @@ from vrtool.dataset.augmentation import EQUALISER_POINTS_HZ, ExamplePlan, Layer,
 from vrtool.dataset.cache import CachedTrack, ShortArray
 from vrtool.dataset.kernels import layer_magnitudes, scale_into
 
+NUM_CHANNELS = 2
+"""Examples are stereo; a mono track feeds both sides."""
 SMALLEST_SCALE = 1e-9
 """What silence is divided by: keeps 0 / 0 out of a batch."""
 
@@ -37,7 +39,7 @@ class ExampleBuilder:
 
     def build(self, plan: ExamplePlan) -> Example:
         """Return one plan's example."""
-        result = np.zeros((2, 2, plan.num_frames, self.stft.num_bins), np.float32)
+        result = np.zeros((2, NUM_CHANNELS, plan.num_frames, self.stft.num_bins), np.float32)
         scale = self.build_into(plan, result)
         mixture, instrumental = result.transpose(0, 1, 3, 2)
         return Example(mixture=mixture, instrumental=instrumental, scale=scale)
@@ -75,7 +77,7 @@ class ExampleBuilder:
 
         For validation, which measures what would be heard; plain numpy, and the oracle of the compiled kernel's tests.
         """
-        targets = np.zeros((2, 2, self.stft.num_bins, plan.num_frames), np.complex64)
+        targets = np.zeros((2, NUM_CHANNELS, self.stft.num_bins, plan.num_frames), np.complex64)
         for layer in plan.layers:
             equaliser = equaliser_curve(layer.equaliser_db, self.stft)[:, None]
             frames = slice(layer.position_frames, layer.position_frames + layer.num_frames)
@@ -124,7 +126,7 @@ class TrainingBatches(Dataset[torch.Tensor]):
 
     def __getitem__(self, batch: int) -> torch.Tensor:
         plans = [self.plan(batch * self._batch_size + place) for place in range(self._batch_size)]
-        shape = (self._batch_size, 2, 2, self._drawer.crop_frames, self._builder.stft.num_bins)
+        shape = (self._batch_size, 2, NUM_CHANNELS, self._drawer.crop_frames, self._builder.stft.num_bins)
         result = np.zeros(shape, np.float32)
         for plan, example in zip(plans, result, strict=True):
             self._builder.build_into(plan, example)

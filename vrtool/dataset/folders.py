@@ -60,13 +60,18 @@ def comparable_name(name: str) -> str:
     return unicodedata.normalize("NFC", printable_name(name).casefold())
 
 
+def _is_hidden(name: str) -> bool:
+    # Two dots or more begin a title ("...Baby One More Time"), one dot what systems and unfinished writers hide.
+    return name.startswith(".") and not name.startswith("..")
+
+
 def _scan(path: Path, entered: set[tuple[int, int]], problems: list[Problem]) -> Folder:
     files: list[Path] = []
     folders: list[Folder] = []
     try:
         status = path.stat()
         entered.add((status.st_dev, status.st_ino))
-        entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+        entries = [entry for entry in path.iterdir() if not _is_hidden(entry.name)]
         # The exact name decides between names that differ in case only.
         for entry in sorted(entries, key=lambda entry: (comparable_name(entry.name), entry.name)):
             if entry.is_dir():

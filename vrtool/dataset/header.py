@@ -132,7 +132,7 @@ def parse_json(text: str, *, origin: str) -> Any:
         return json.loads(text)
     except (ValueError, TypeError) as error:
         raise CacheError(
-            f"{origin}: expected JSON, found something else ({error}); run vrtool prepare again"
+            f"{origin}: expected JSON, found something else ({error}); delete it and run vrtool prepare again"
         ) from error
 
 

@@ -16,7 +16,7 @@ from vrtool.audio.waveform import FloatArray
 ShortArray = npt.NDArray[np.int16]
 
 LARGEST_INTEGER = 32767.0
-SILENT_STEP = 1e-30
+SILENT_STEP = 1e-37
 """A frame whose largest part is below this is stored as zeros: its scale's reciprocal would overflow."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from vrtool.dataset.augmentation import FAINT_VOCALS_DB
 from vrtool.dataset.cache import Cache, CachedTrack
 from vrtool.dataset.header import TrackHeader
 from vrtool.dataset.library import Problem
@@ -12,8 +13,6 @@ from vrtool.dataset.library import Problem
 MUCH_CLIPPING = 0.001
 """Share of samples at full scale above which a track was audibly cut off, or mastered that loud."""
 MUCH_SILENCE = 0.5
-FAINT_VOCALS_DB = -40.0
-"""A pair whose mixture and instrumental differ by less, relative to the mixture, has no vocals to learn from."""
 LOUD_VOCALS_DB = 1.0
 """A pair whose difference is louder than its mixture by more is probably out of step: it should lose energy."""
 

@@ -80,7 +80,7 @@ def _summarise_pool(tracks: Sequence[CachedTrack], kind: Kind, split: Split) -> 
         split=split,
         num_tracks=len(tracks),
         duration_seconds=float(durations.sum()),
-        num_bytes=sum(track.path.stat().st_size for track in tracks),
+        num_bytes=sum(track.path.stat().st_size for track in tracks if track.path.exists()),
         median_peak=float(np.median(peaks)),
         largest_peak=float(peaks.max()),
         median_level_db=float(np.median([entry.level_db for entry in statistics])),

@@ -8,6 +8,8 @@ checkpoint never executes anything in it.
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -45,9 +47,9 @@ class Checkpoint:
         model: what the network is built from.
         stft: the spectrograms that it was trained on.
         recipe: the TOML text that it was trained with; empty if there was none.
-        progress: how far training came (epochs, steps, losses, random states).
+        progress: how far training came: steps and losses.
         card: what people should know about it: name, data, scores, licence.
-        training_state: the optimiser's tensors, empty in a model that is only to be used.
+        training_state: the optimiser's tensors and random states, empty in a model that is only to be used.
     """
 
     weights: dict[str, Tensor]
@@ -74,7 +76,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         # safetensors makes files for their owner's eyes only; a checkpoint is to be as readable as any new file here.
         temporary.touch()
         mode = temporary.stat().st_mode
-        save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(header)})
+        try:
+            save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(header, allow_nan=False)})
+        except SafetensorError as error:
+            # The disk's own error comes in words: "... (os error 28)".
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
         temporary.chmod(mode)
 
 

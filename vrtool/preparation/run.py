@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -67,15 +67,21 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Let Ctrl-C wait until the block has ended; processes started in it never get it, not even while they start."""
-    if not hasattr(signal, "pthread_sigmask"):
+    """Start processes that never get Ctrl-C, not even while they start; here it waits until the block has ended."""
+    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    held: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    # Children inherit the mask. It does not help here, where the signal finds another thread that takes it.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+    if held:
+        raise KeyboardInterrupt
 
 
 def prepare(
@@ -88,12 +94,13 @@ def prepare(
     """
     start_cache(plan)
     prepared: dict[Path, TrackHeader] = {}
-    problems = list(plan.problems)
+    problems: list[Problem] = []
     futures: dict[Future[TrackHeader], TrackTask] = {}
     meter = _Meter(plan, on_progress)
     try:
         with _interrupts_held_back():
-            futures |= {executor.submit(prepare_track, task): task for task in plan.tasks}
+            for task in plan.tasks:
+                futures[executor.submit(prepare_track, task)] = task
         for future in as_completed(futures):
             task = futures.pop(future)
             result = _outcome(future, task)
@@ -102,6 +109,11 @@ def prepare(
             else:
                 prepared[task.destination] = result
             meter.advance(task)
+    except BrokenProcessPool as error:
+        raise JobError(
+            "a worker process was killed, most often because memory ran out; the finished tracks are kept: "
+            "run the same command again with fewer --jobs"
+        ) from error
     except KeyboardInterrupt as error:
         prepared |= _finish_running(futures)
         raise InterruptedRunError(
@@ -118,7 +130,7 @@ def prepare(
         cache=cache,
         num_prepared=len(prepared),
         num_unchanged=len(plan.finished),
-        problems=tuple(problems),
+        problems=(*plan.problems, *sorted(problems, key=lambda problem: problem.path)),
     )
 
 
@@ -129,11 +141,6 @@ def _outcome(future: Future[TrackHeader], task: TrackTask) -> TrackHeader | Prob
         return _problem(task.track, str(error))
     except MemoryError:
         return _problem(task.track, "is too long for the memory there is; cut it into parts or use fewer --jobs")
-    except BrokenProcessPool as error:
-        raise JobError(
-            "a worker process was killed, most often because memory ran out; the finished tracks are kept: "
-            "run the same command again with fewer --jobs"
-        ) from error
     except OSError as error:
         if error.errno in DISK_FULL:
             raise
@@ -151,7 +158,10 @@ def _problem(track: Track, reason: str) -> Problem:
 def _finish_running(futures: dict[Future[TrackHeader], TrackTask]) -> dict[Path, TrackHeader]:
     """Drop what has not begun, wait for what has, and return what came of it."""
     running = {future: task for future, task in futures.items() if not future.cancel()}
-    results = {task.destination: _outcome(future, task) for future, task in running.items()}
+    results: dict[Path, TrackHeader | Problem] = {}
+    with suppress(BrokenProcessPool, OSError):  # the interruption is the news
+        for future, task in running.items():
+            results[task.destination] = _outcome(future, task)
     return {path: result for path, result in results.items() if not isinstance(result, Problem)}
 
 

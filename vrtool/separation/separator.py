@@ -62,7 +62,7 @@ class Separator:
     @classmethod
     def from_checkpoint(
         cls,
-        path: Path,
+        path: str | Path,
         *,
         device: str = "auto",
         chunk_frames: int | None = None,
@@ -75,14 +75,14 @@ class Separator:
         no checkpoint or it is damaged, InputError as the class does.
         """
         pick_device(device)  # a missing GPU is worth saying before a large file is read
-        checkpoint = load_checkpoint(find_checkpoint(path))
+        checkpoint = load_checkpoint(find_checkpoint(Path(path)))
         return cls(
             checkpoint_model(checkpoint),
             checkpoint.stft,
             num_channels=checkpoint.model.num_channels,
             device=device,
             # Attention has learned distances within a crop; what it makes of longer ones is anybody's guess.
-            chunk_frames=checkpoint.model.crop_frames if chunk_frames is None else chunk_frames,
+            chunk_frames=chunk_frames,
             overlap=overlap,
             batch_size=batch_size,
         )

@@ -8,6 +8,8 @@ from typing import Literal
 
 from vrtool.errors import RecipeError
 
+MAX_SEED = 2**63
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
@@ -66,6 +68,8 @@ class TrainingConfig:
         for name in not_negative:
             if not 0 <= getattr(self, name) < math.inf:
                 raise RecipeError(f"[training] {name} must be 0 or more, found {getattr(self, name)}")
+        if self.seed >= MAX_SEED:
+            raise RecipeError(f"[training] seed must be below {MAX_SEED}, found {self.seed}")
         for name in ("learning_rate", "decay_power"):
             if not 0 < getattr(self, name) < math.inf:
                 raise RecipeError(f"[training] {name} must be above 0, found {getattr(self, name)}")

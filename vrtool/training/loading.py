@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
 
 import torch
 from torch.utils.data import DataLoader
@@ -15,19 +14,21 @@ PREFETCH_BATCHES = 4
 
 
 def batch_loader(
-    batches: TrainingBatches, numbers: Iterable[int], *, num_workers: int, pin_memory: bool
+    batches: TrainingBatches, numbers: range, *, num_workers: int, pin_memory: bool
 ) -> DataLoader[torch.Tensor]:
     """Return a loader that gives the batches of these numbers in this order, whatever the number of workers."""
     return DataLoader(
         batches,
         batch_size=None,  # an item is a whole batch already
-        sampler=list(numbers) if not isinstance(numbers, range) else numbers,
+        sampler=numbers,
         num_workers=num_workers,
         # Spawned: a fork would copy the locks of torch's thread pool in whatever state they are in.
         multiprocessing_context="spawn" if num_workers else None,
         worker_init_fn=_start_worker if num_workers else None,
         prefetch_factor=PREFETCH_BATCHES if num_workers else None,
         pin_memory=pin_memory,
+        # The loader draws a seed for its workers, which need none; torch's own generator is part of a run's state.
+        generator=torch.Generator(),
     )
 
 

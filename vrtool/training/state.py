@@ -42,6 +42,7 @@ class TrainingState:
     def to_json(self) -> dict[str, Any]:
         """Return the counters that a checkpoint's progress carries."""
         return {
+            "step": self.step,
             "best_loss": None if math.isinf(self.best_loss) else self.best_loss,
             "skipped_steps": self.skipped_steps,
         }
@@ -54,8 +55,9 @@ class TrainingState:
             for key, value in optimiser.state[weight].items()
         }
         tensors[RANDOM_STATE] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            tensors[CUDA_RANDOM_STATE] = torch.cuda.get_rng_state()
+        device = _device_of(network)
+        if device.type == "cuda":
+            tensors[CUDA_RANDOM_STATE] = torch.cuda.get_rng_state(device)
         return tensors
 
     @classmethod
@@ -75,14 +77,19 @@ class TrainingState:
                 state[weight] = {key: value.to(weight.device) for key, value in entries.items()}
         optimiser.state.update(state)
         torch.set_rng_state(tensors[RANDOM_STATE])
-        if CUDA_RANDOM_STATE in tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors[CUDA_RANDOM_STATE])
+        device = _device_of(network)
+        if CUDA_RANDOM_STATE in tensors and device.type == "cuda":
+            torch.cuda.set_rng_state(tensors[CUDA_RANDOM_STATE], device)
         best = checkpoint.progress.get("best_loss")
         return cls(
             step=_count(checkpoint, "step"),
             best_loss=float(best) if isinstance(best, (int, float)) else math.inf,
             skipped_steps=_count(checkpoint, "skipped_steps"),
         )
+
+
+def _device_of(network: torch.nn.Module) -> torch.device:
+    return next(network.parameters()).device
 
 
 def _count(checkpoint: Checkpoint, name: str) -> int:
@@ -95,9 +102,8 @@ def _count(checkpoint: Checkpoint, name: str) -> int:
 class Meter:
     """Measures speed over the last steps: examples, time in all, time spent waiting for data; validation left out."""
 
-    def __init__(self, config: TrainingConfig, *, first_step: int) -> None:
+    def __init__(self, config: TrainingConfig) -> None:
         self._config = config
-        self._first_step = first_step
         self._steps: deque[tuple[float, float, float]] = deque(maxlen=METER_STEPS)  # seconds, of which waiting, loss
         self._paused_seconds = 0.0
         self._waited_seconds = 0.0
@@ -120,8 +126,10 @@ class Meter:
         self._step_started, self._paused_seconds, self._waited_seconds = now, 0.0, 0.0
         self._learning_rate, self._gradient_norm = learning_rate, gradient_norm
 
-    def rates(self, step: int) -> dict[str, float]:
-        """Return the report's measured fields after step number `step`."""
+    def rates(self, step: int) -> dict[str, float] | None:
+        """Return the report's measured fields after step number `step`, None as long as every step was skipped."""
+        if not self._steps:
+            return None
         seconds = sum(entry[0] for entry in self._steps)
         per_step = seconds / len(self._steps)
         return {

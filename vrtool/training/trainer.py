@@ -6,13 +6,13 @@ import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, fields
-from typing import Any
 
 import torch
 
 from vrtool.dataset.augmentation import AugmentationConfig, PlanDrawer, Pools
 from vrtool.dataset.cache import Cache
-from vrtool.dataset.examples import ExampleBuilder, TrainingBatches
+from vrtool.dataset.examples import NUM_CHANNELS, ExampleBuilder, TrainingBatches
+from vrtool.dataset.header import check_same_stft
 from vrtool.errors import InputError, InterruptedRunError, JobError, RecipeError
 from vrtool.model import ModelConfig, Network, build_model
 from vrtool.model.checkpoint import Checkpoint
@@ -121,6 +121,13 @@ class Trainer:
                     f"{self._folder.last} was trained with {field.name} {found}, the recipe says {wanted}; "
                     "resume with the run's own recipe.toml"
                 )
+        check_same_stft(
+            self._cache.stft,
+            checkpoint.stft,
+            origin=str(self._cache.path),
+            wanted_by=f"{self._folder.last} was trained on",
+        )
+        self._folder.write_recipe(self._setup.recipe_text)
         self._network.load_state_dict(checkpoint.weights)
         self._state = TrainingState.restore(checkpoint, self._optimiser, self._network)
         self._folder.drop_metrics_after(self._state.step)
@@ -136,7 +143,7 @@ class Trainer:
             num_workers=config.num_loader_workers,
             pin_memory=self._device.type == "cuda",
         )
-        self._meter = Meter(config, first_step=self._state.step)
+        self._meter = Meter(config)
         with contextlib.closing(_timed(iter(loader), self._meter)) as batches:
             while self._state.step < config.num_steps:
                 self._step(batches)
@@ -150,36 +157,38 @@ class Trainer:
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         self._optimiser.zero_grad(set_to_none=True)
+        statistics = [buffer.clone() for buffer in self._network.buffers()]
         loss = torch.zeros((), device=self._device)
         for _ in range(config.accumulate_batches):
             mixture, instrumental = next(batches).to(self._device, non_blocking=True)
             part = masked_l1_loss(self._network(mixture), mixture, instrumental) / config.accumulate_batches
             part.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
             loss += part.detach()
-        norm = torch.nn.utils.clip_grad_norm_(
-            self._network.parameters(), config.clip_gradient_norm or float("inf"), foreach=True
-        )
+        norm = torch.nn.utils.clip_grad_norm_(self._network.parameters(), config.clip_gradient_norm or float("inf"))
+        self._state.step += 1
         if bool(torch.isfinite(norm)) and bool(torch.isfinite(loss)):
             self._optimiser.step()
             self._state.bad_steps_in_a_row = 0
+            self._meter.step(float(loss), rate, float(norm))
         else:
-            self._state.skipped_steps += 1
-            self._state.bad_steps_in_a_row += 1
-        self._state.step += 1
-        self._meter.step(float(loss), rate, float(norm))
+            self._skip_step(statistics)
+
+    def _skip_step(self, statistics: list[torch.Tensor]) -> None:
+        """Leave the network, batch norm's statistics included, as it was before a step without finite gradients."""
+        for buffer, before in zip(self._network.buffers(), statistics, strict=True):
+            buffer.copy_(before)
+        self._state.skipped_steps += 1
+        self._state.bad_steps_in_a_row += 1
 
     def _after_step(self) -> None:
         """Report, validate, save: whatever is due after the step just done."""
         config, state = self._setup.training, self._state
-        report = self._report()
-        self._watcher.on_step(report)
         is_last = state.step == config.num_steps
-        if state.step % METRICS_EVERY_STEPS == 0 or is_last:
-            self._folder.append_metrics({"kind": "training", **asdict(report)})
+        self._report(to_metrics=state.step % METRICS_EVERY_STEPS == 0 or is_last)
         if state.bad_steps_in_a_row >= MAX_BAD_STEPS:
             raise JobError(
-                f"step {state.step}: no finite gradients {MAX_BAD_STEPS} times in a row; "
-                "go on from the last checkpoint with --resume and a lower training.learning_rate"
+                f"step {state.step}: no finite gradients {MAX_BAD_STEPS} times in a row; lower training.learning_rate "
+                "and start again, or go on from the last checkpoint, if there is one, with --resume"
             )
         is_best = False
         if state.step % config.validate_every_steps == 0 or is_last:
@@ -192,14 +201,19 @@ class Trainer:
                 f"stopped after step {state.step} of {config.num_steps}; go on with the same command and --resume"
             )
 
-    def _report(self) -> StepReport:
+    def _report(self, *, to_metrics: bool) -> None:
         rates = self._meter.rates(self._state.step)
-        return StepReport(
+        if rates is None:
+            return
+        report = StepReport(
             step=self._state.step,
             num_steps=self._setup.training.num_steps,
             num_skipped_steps=self._state.skipped_steps,
             **rates,
         )
+        self._watcher.on_step(report)
+        if to_metrics:
+            self._folder.append_metrics({"kind": "training", **asdict(report)})
 
     def _validate(self) -> bool:
         """Judge the network and log it; return whether it is the best so far."""
@@ -216,13 +230,12 @@ class Trainer:
         return is_best
 
     def _checkpoint(self) -> Checkpoint:
-        progress: dict[str, Any] = {"step": self._state.step, "validation_loss": self._state.best_loss}
         return Checkpoint(
             weights={name: tensor.detach().cpu() for name, tensor in self._network.state_dict().items()},
             model=self._setup.model,
             stft=self._cache.stft,
             recipe=self._setup.recipe_text,
-            progress=progress | self._state.to_json(),
+            progress=self._state.to_json(),
             card={},
             training_state=self._state.tensors(self._optimiser, self._network),
         )
@@ -238,6 +251,10 @@ def _training_batches(setup: TrainingSetup, cache: Cache, builder: ExampleBuilde
         raise InputError(
             f"{cache.path}: training needs pairs, or instrumentals and vocals to mix; found "
             f"{len(pools.instrumentals)} instrumentals, {len(pools.vocals)} vocals and {len(pools.pairs)} pairs"
+        )
+    if setup.model.num_channels != NUM_CHANNELS:
+        raise RecipeError(
+            f"[model] num_channels is {setup.model.num_channels}; training mixes in stereo, set it to {NUM_CHANNELS}"
         )
     if cache.stft.n_fft != setup.model.n_fft:
         raise RecipeError(

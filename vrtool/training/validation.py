@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from vrtool.audio.distortion import nsdr
-from vrtool.dataset.augmentation import NO_AUGMENTATION, ExamplePlan, PlanDrawer, Pools
+from vrtool.audio.spectrogram import ComplexArray
+from vrtool.dataset.augmentation import FAINT_VOCALS_DB, NO_AUGMENTATION, ExamplePlan, PlanDrawer, Pools
 from vrtool.dataset.cache import Cache
 from vrtool.dataset.examples import ExampleBuilder
 from vrtool.errors import InputError
@@ -61,7 +62,16 @@ class ValidationSet:
         loss = float(masked_l1_loss(mask, magnitude, target))
         mixture, instrumental = self.builder.build_complex(plan)
         estimate = estimate_instrumental(mask[0].cpu().numpy(), mixture)
-        return loss, nsdr(mixture - instrumental, mixture - estimate), nsdr(instrumental, estimate)
+        vocals, error = mixture - instrumental, instrumental - estimate
+        return loss, _audible_nsdr(vocals, error, mixture), _audible_nsdr(instrumental, error, mixture)
+
+
+def _audible_nsdr(reference: ComplexArray, error: ComplexArray, mixture: ComplexArray) -> float | None:
+    """Return the nSDR of an estimate with this error, None where the reference is next to nothing of the mixture."""
+    below_mixture_db = nsdr(mixture, mixture - reference)
+    if below_mixture_db is None or below_mixture_db > -FAINT_VOCALS_DB:
+        return None
+    return nsdr(reference, reference - error)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vrtool.audio.spectrogram import StftSpec
+from vrtool.dataset.augmentation import AugmentationConfig
+from vrtool.errors import InputError, RecipeError
+from vrtool.model.config import ModelConfig
+from vrtool.recipe import Recipe, load_recipe, parse_recipe, to_toml
+from vrtool.training.config import TrainingConfig
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
+
+keys = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1)
+plain = (
+    st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False)
+    # Lone surrogates are no text, and TOML wants DEL and its like escaped in a way of its own.
+    | st.text(st.characters(exclude_categories=("Cs", "Cc")))
+)
+documents = st.dictionaries(keys, st.dictionaries(keys, plain | st.lists(plain, max_size=3)), max_size=3)
+
+
+def parse(text: str, *overrides: str) -> Recipe:
+    return parse_recipe(text, origin="my.toml", overrides=overrides)
+
+
+class TestWhatARecipeSays:
+    def test_what_it_leaves_out_keeps_its_default(self) -> None:
+        recipe = parse("")
+        assert recipe.stft is None
+        assert recipe.model == ModelConfig()
+        assert recipe.augmentation == AugmentationConfig()
+        assert recipe.training == TrainingConfig()
+
+    def test_every_section_reaches_its_owner(self) -> None:
+        recipe = parse(
+            "[stft]\nhop_length = 512\n[model]\nchannels = 4\nnorm = 'post'\nbias = false\n"
+            "[augmentation]\nvocals_level_db = [-6, 3.5]\n[training]\nlearning_rate = 1\nnum_steps = 7\n"
+        )
+        assert recipe.stft == StftSpec(hop_length=512)
+        assert recipe.model == ModelConfig(channels=4, norm="post", bias=False)
+        assert recipe.augmentation == AugmentationConfig(vocals_level_db=(-6.0, 3.5))
+        assert recipe.training == TrainingConfig(learning_rate=1.0, num_steps=7)
+        assert type(recipe.training.learning_rate) is float
+
+    def test_every_default_can_be_written_down(self) -> None:
+        owners: tuple[Any, ...] = (StftSpec(), ModelConfig(), AugmentationConfig(), TrainingConfig())
+        values: dict[str, dict[str, Any]] = {}
+        for section, owner in zip(("stft", "model", "augmentation", "training"), owners, strict=True):
+            settings = {field.name: getattr(owner, field.name) for field in fields(owner)}
+            values[section] = {
+                key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()
+            }
+        recipe = parse(to_toml(values))
+        assert (recipe.stft, recipe.model, recipe.augmentation, recipe.training) == owners
+
+    def test_its_text_gives_it_again_overrides_and_all(self) -> None:
+        recipe = parse("[model]\nchannels = 4\n[stft]\nhop_length = 512\n", "training.num_steps=9", "model.norm=post")
+        again = parse(recipe.text)
+        assert again == recipe
+        assert again.training.num_steps == 9
+
+    def test_the_models_bins_follow_the_stft(self) -> None:
+        assert parse("[stft]\nn_fft = 1024\nhop_length = 512\n").model.n_fft == 1024
+
+    @settings(deadline=None)
+    @given(document=documents)
+    def test_toml_is_written_as_it_is_read(self, document: dict[str, dict[str, Any]]) -> None:
+        assert tomllib.loads(to_toml(document)) == document
+
+    @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+    def test_the_recipes_that_come_with_vrtool_are_valid(self, path: Path) -> None:
+        assert load_recipe(path).text
+
+
+class TestOverrides:
+    @pytest.mark.parametrize(("override", "expected"), [
+        ("training.num_steps=12", 12), ("training.num_steps = 12", 12), (" training.num_steps=12 ", 12),
+    ])  # fmt: skip
+    def test_a_number(self, override: str, expected: int) -> None:
+        assert parse("[training]\nnum_steps = 5\n", override).training.num_steps == expected
+
+    @pytest.mark.parametrize("text", ["adamw", "'adamw'", '"adamw"'])
+    def test_a_text_with_or_without_quotes(self, text: str) -> None:
+        assert parse("", f"training.optimiser={text}").training.optimiser == "adamw"
+
+    def test_a_list_and_a_truth_value(self) -> None:
+        recipe = parse("", "augmentation.vocals_pan_db=[0, 1]", "model.bias=false")
+        assert recipe.augmentation.vocals_pan_db == (0.0, 1.0)
+        assert recipe.model.bias is False
+
+    def test_the_last_one_counts(self) -> None:
+        assert parse("", "training.seed=1", "training.seed=2").training.seed == 2
+
+    @pytest.mark.parametrize("override", ["", "=", "training", "num_steps=3", "training.=3", ".num_steps=3", "a.b"])
+    def test_one_that_is_none_is_refused_with_an_example(self, override: str) -> None:
+        with pytest.raises(RecipeError, match=r"expected section\.key=value, such as training\.num_steps=1000"):
+            parse("", override)
+
+    def test_one_for_an_unknown_key_is_refused(self) -> None:
+        with pytest.raises(RecipeError, match=r"\[training\] has no key 'num_stepz'; did you mean 'num_steps'\?"):
+            parse("", "training.num_stepz=3")
+
+    def test_one_for_a_section_that_is_none_is_refused(self) -> None:
+        with pytest.raises(RecipeError, match=r"my\.toml: training must be a section, \[training\], found a value"):
+            parse("training = 3", "training.num_steps=3")
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(("text", "message"), [
+        ("[trainin]\n", r"unknown section \[trainin\]; did you mean 'training'\?"),
+        ("[zzz]\n", r"unknown section \[zzz\]; known are stft, model, augmentation, training"),
+        ("model = 3\n", r"model must be a section, \[model\], found a value"),
+        ("[[model]]\nchannels = 3\n", r"model must be a section"),
+        ("num_steps = 3\n", r"unknown section \[num_steps\]"),
+        ("[training]\nnum_step = 3\n", r"\[training\] has no key 'num_step'; did you mean 'num_steps'\?"),
+        ("[training.deeper]\nx = 3\n", r"\[training\] has no key 'deeper'"),
+        ("[training]\nnum_steps = 3.0\n", r"\[training\] num_steps must be a whole number, found 3\.0"),
+        ("[training]\nnum_steps = true\n", r"\[training\] num_steps must be a whole number, found True"),
+        ("[training]\nnum_steps = '3'\n", r"\[training\] num_steps must be a whole number, found '3'"),
+        ("[training]\nlearning_rate = 'fast'\n", r"\[training\] learning_rate must be a number, found 'fast'"),
+        ("[training]\nlearning_rate = true\n", r"\[training\] learning_rate must be a number, found True"),
+        ("[training]\nlearning_rate = nan\n", r"\[training\] learning_rate must be above 0, found nan"),
+        ("[training]\noptimiser = 'sgd'\n", r"\[training\] optimiser must be one of 'adam', 'adamw', found 'sgd'"),
+        ("[training]\noptimiser = []\n", r"\[training\] optimiser must be one of 'adam', 'adamw', found \[\]"),
+        ("[training]\nnum_steps = 0\n", r"\[training\] num_steps must be 1 or more, found 0"),
+        ("[training]\nseed = 1979-05-27\n", r"\[training\] seed must be a whole number"),
+        ("[model]\nbias = 1\n", r"\[model\] bias must be true or false, found 1"),
+        ("[model]\narchitecture = 1\n", r"\[model\] architecture must be a text in quotes, found 1"),
+        ("[model]\nchannels = 0\n", r"\[model\] channels must be at least 1, found 0"),
+        ("[augmentation]\nvocals_pan_db = 3\n", r"\[augmentation\] vocals_pan_db must be a list of 2 numbers, found 3"),
+        ("[augmentation]\nvocals_pan_db = [3]\n", r"\[augmentation\] vocals_pan_db must be a list of 2 numbers"),
+        ("[augmentation]\nvocals_pan_db = [0, 'x']\n", r"\[augmentation\] vocals_pan_db must be a number, found 'x'"),
+        ("[augmentation]\nvocals_pan_db = [3, 0]\n", r"\[augmentation\] vocals_pan_db must be \[low, high\]"),
+        ("[augmentation]\nswap_probability = 2\n", r"\[augmentation\] swap_probability must be between 0 and 1"),
+        ("[stft]\nn_fft = 1023\n", r"\[stft\] n_fft must be a positive even number of samples, found 1023"),
+        ("[stft]\nn_fft = 4096\n[model]\nn_fft = 2048\n", r"\[model\] n_fft is 2048, \[stft\] n_fft is 4096"),
+        ("[training\n", r"expected TOML, found an error: .*line 1"),
+        ("[training]\nseed = 1\nseed = 2\n", r"expected TOML, found an error"),
+    ])  # fmt: skip
+    def test_what_is_wrong_is_named_with_file_and_key(self, text: str, message: str) -> None:
+        with pytest.raises(RecipeError, match=rf"^my\.toml: {message}"):
+            parse(text)
+
+    def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"no\.toml: expected a recipe \(a TOML file\), found nothing"):
+            load_recipe(tmp_path / "no.toml")
+
+    def test_a_folder_is_no_recipe(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"expected a recipe \(a TOML file\), found a folder"):
+            load_recipe(tmp_path)
+
+    def test_other_bytes_are_no_recipe(self, tmp_path: Path) -> None:
+        (tmp_path / "x.toml").write_bytes(b"\xff\xfe[\x00")
+        with pytest.raises(RecipeError, match=r"x\.toml: expected a TOML file in UTF-8, found other bytes"):
+            load_recipe(tmp_path / "x.toml")
+
+
+def test_every_setting_has_a_type_a_recipe_can_give() -> None:
+    """A new field with another kind of type would be refused whatever the recipe says."""
+    for owner in (StftSpec, ModelConfig, AugmentationConfig, TrainingConfig):
+        for field in fields(owner):
+            assert isinstance(field.default, int | float | str | tuple), f"{owner.__name__}.{field.name}"
