@@ -43,7 +43,7 @@ def main() -> None:
         axis.set_title(name, loc="left")
         axis.set_ylabel("Hz")
     axes[-1].set_xlabel("seconds")
-    figure.colorbar(mesh, ax=axes, label="dB below the loudest point", shrink=0.5)
+    figure.colorbar(mesh, ax=axes, label="dB relative to the loudest point", shrink=0.5)
     figure.savefig(picture, dpi=100)
 
 

@@ -34,7 +34,7 @@ MAY_IMPORT = {
 
 # Each dependency has one home.
 HOMES = {
-    "h5py": {"dataset/cache.py"},
+    "h5py": {"dataset/track_file.py"},
     "numba": {"dataset/kernels.py"},
     "soundfile": {"audio"},
     "soxr": {"audio"},

@@ -14,6 +14,9 @@ from pathlib import Path
 # not.
 FOLDER_SYNC_REFUSALS = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM})
 
+# No space left, and a quota used up, which is how a shared disk is full.
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 # Readers of a folder tell an unfinished file by this part of its (hidden) name.
 PARTIAL_MARK = ".partial"
 

@@ -18,17 +18,9 @@ from hypothesis import strategies as st
 
 from vrtool.audio.spectrogram import StftSpec, stft
 from vrtool.audio.waveform import FloatArray, read_audio
-from vrtool.dataset.cache import (
-    PAGE_BYTES,
-    Cache,
-    CachedTrack,
-    open_cache,
-    read_header,
-    read_manifest,
-    write_manifest,
-    write_track,
-)
+from vrtool.dataset.cache import Cache, CachedTrack, open_cache, read_manifest, write_manifest
 from vrtool.dataset.header import TrackHeader, check_same_stft, header_from_json
+from vrtool.dataset.track_file import PAGE_BYTES, read_header, write_track
 from vrtool.errors import CacheError
 
 QUIETER_THAN_DB = -80.0
@@ -147,7 +139,7 @@ class TestWriting:
 import resource, sys
 from pathlib import Path
 import numpy as np
-from vrtool.dataset.cache import write_track
+from vrtool.dataset.track_file import write_track
 block = np.ones((1, 32, 129), np.complex64)
 # The last one meets its limit when HDF5 closes the file.
 for num_blocks, limit_bytes in ((10, 0), (10, 5000), (10, 40_000), (10, 130_000), (0, 130_000)):

@@ -10,9 +10,10 @@ import pytest
 
 from vrtool.audio.spectrogram import StftSpec, stft
 from vrtool.audio.waveform import FloatArray
-from vrtool.dataset.cache import CachedTrack, read_header
+from vrtool.dataset.cache import CachedTrack
 from vrtool.dataset.header import TrackHeader
 from vrtool.dataset.library import Kind, Role, Source, Track
+from vrtool.dataset.track_file import read_header
 from vrtool.errors import AudioError, VrtoolError
 from vrtool.preparation.track import TrackTask, identify, prepare_track
 

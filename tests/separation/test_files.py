@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vrtool.audio.spectrogram import StftSpec
-from vrtool.audio.waveform import Waveform, read_audio, write_audio
+from vrtool.audio.waveform import Subtype, Waveform, read_audio, write_audio
 from vrtool.errors import InputError
 from vrtool.separation import files
 from vrtool.separation.files import (
@@ -209,13 +209,13 @@ def test_a_full_disk_ends_the_batch_and_leaves_neither_stem(
     write_song(tmp_path / "in" / "b.wav")
     num_written = 0
 
-    def write_until_full(path: Path, waveform: Waveform) -> int:
+    def write_until_full(path: Path, waveform: Waveform, *, subtype: Subtype | None) -> int:
         nonlocal num_written
         num_written += 1
         if num_written == 4:  # the second stem of the second song
             path.write_bytes(b"half a fi")
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        return write_audio(path, waveform)
+        return write_audio(path, waveform, subtype=subtype)
 
     monkeypatch.setattr(files, "write_audio", write_until_full)
     with pytest.raises(OSError, match="No space left"):
@@ -262,3 +262,11 @@ def test_folders_that_cannot_be_read_are_problems_of_the_report(tmp_path: Path, 
     report = run(separator, tmp_path / "in", tmp_path / "out")
     assert [problem.path for problem in report.problems] == [str(tmp_path / "in" / "gone.wav")]
     assert len(report.separated) == 1
+
+
+def test_a_subtype_that_the_format_does_not_have_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    (tmp_path / "song.wav").touch()
+    with pytest.raises(InputError, match="--subtype 32f: expected one of 24, 16 for --format flac"):
+        plan_separation([tmp_path / "song.wav"], tmp_path / "out", audio_format="flac", subtype="32f")
+    with pytest.raises(InputError, match="--subtype 16: expected none for --format mp3"):
+        plan_separation([tmp_path / "song.wav"], tmp_path / "out", audio_format="mp3", subtype="16")

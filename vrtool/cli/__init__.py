@@ -5,7 +5,6 @@ Heavy packages (torch, numba, h5py) are imported inside the commands, so that `v
 
 from __future__ import annotations
 
-import errno
 import functools
 import io
 import sys
@@ -15,11 +14,10 @@ from typing import Annotated
 
 import typer
 
+from vrtool.atomic import DISK_FULL
 from vrtool.cli import evaluate, import_checkpoint, inspect_dataset, prepare, separate, train
 from vrtool.cli.console import errors
 from vrtool.errors import InterruptedRunError, VrtoolError
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 app = typer.Typer(
     name="vrtool",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,12 +18,18 @@ errors = Console(stderr=True, highlight=False)
 """Progress, warnings and errors, on standard error, so that output can be piped."""
 
 
+SECONDS_BETWEEN_LINES = 10.0
+
+
 @contextmanager
 def progress_bar(description: str, unit: str) -> Iterator[Callable[[float, float], None]]:
     """Show a bar on standard error while the block runs and give `advance(done, total)` to move it.
 
-    `unit` says what is counted. Where standard error is not a terminal nothing is drawn.
+    `unit` says what is counted. Where standard error is not a terminal, a line now and then takes the bar's place.
     """
+    if not errors.is_terminal:
+        yield _line_now_and_then(description, unit)
+        return
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -41,13 +48,25 @@ def progress_bar(description: str, unit: str) -> Iterator[Callable[[float, float
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
+    with Progress(*columns, console=errors) as progress:
         task = progress.add_task(description, total=None)
 
         def advance(done: float, total: float) -> None:
             progress.update(task, completed=done, total=total)
 
         yield advance
+
+
+def _line_now_and_then(description: str, unit: str) -> Callable[[float, float], None]:
+    last = time.monotonic()
+
+    def advance(done: float, total: float) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            errors.print(f"{description}: {done:,} of {total:,} {unit}", markup=False)
+
+    return advance
 
 
 def print_problems(problems: Sequence[Problem], consequence: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -26,6 +26,9 @@ def separate(
     audio_format: Annotated[
         str, typer.Option("--format", help="wav (32-bit float, never clips), flac, ogg or mp3.")
     ] = "wav",
+    subtype: Annotated[
+        Literal["16", "24", "32f"] | None, typer.Option(help="Sample format of wav (32f) and flac (24).")
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Separate again what is there, and replace it.")
     ] = False,
@@ -38,7 +41,7 @@ def separate(
 
     from vrtool.separation.files import plan_separation, separate_files
 
-    plan = plan_separation(inputs, output, audio_format=audio_format)
+    plan = plan_separation(inputs, output, audio_format=audio_format, subtype=subtype)
     if not overwrite and len(inputs) == 1 and inputs[0].is_file():
         _refuse_existing(plan.jobs[0])
     if model is None:

@@ -12,8 +12,8 @@ from torch.utils.data import Dataset
 from vrtool.audio.spectrogram import ComplexArray, StftSpec
 from vrtool.audio.waveform import FloatArray
 from vrtool.dataset.augmentation import EQUALISER_POINTS_HZ, ExamplePlan, Layer, PlanDrawer
-from vrtool.dataset.cache import CachedTrack, ShortArray
-from vrtool.dataset.kernels import layer_magnitudes, scale_into
+from vrtool.dataset.cache import CachedTrack
+from vrtool.dataset.kernels import ShortArray, layer_magnitudes, scale_into
 
 NUM_CHANNELS = 2
 """Examples are stereo; a mono track feeds both sides."""

@@ -15,18 +15,18 @@ from vrtool.dataset.cache import (
     Cache,
     CachedTrack,
     is_cache,
-    read_header,
     read_manifest,
     write_manifest,
 )
 from vrtool.dataset.header import TrackHeader, check_same_stft
 from vrtool.dataset.library import Discovery, Kind, Problem, Track, find_pairs, find_tracks
 from vrtool.dataset.split import validation_names
+from vrtool.dataset.track_file import read_header
 from vrtool.errors import CacheError, InputError
 from vrtool.preparation.track import TrackTask, identify, stored_roles
 
 KINDS: tuple[Kind, ...] = ("instrumental", "vocal", "pair")
-MAX_NAME_BYTES = 100
+MAX_NAME_BYTES = 60
 """How much of a track's name its file bears: with the hash far below the 255 bytes that file systems allow."""
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
+from vrtool.atomic import DISK_FULL
 from vrtool.dataset.cache import Cache, write_manifest
 from vrtool.dataset.header import TrackHeader
 from vrtool.dataset.library import Problem, Track
@@ -21,8 +22,8 @@ from vrtool.errors import InterruptedRunError, JobError, VrtoolError
 from vrtool.preparation.plan import PreparationPlan, start_cache
 from vrtool.preparation.track import TrackTask, prepare_track
 
-DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""No space left, and a quota used up, which is how a shared disk is full."""
+MAX_WINDOWS_WORKERS = 61
+"""What Windows can wait for at once, less what the pool itself needs (documented with ProcessPoolExecutor)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,8 @@ def process_pool(num_jobs: int) -> Executor:
     """Return a pool of worker processes that leave Ctrl-C to their parent and end when it does."""
     # Spawned, not forked: the parent's threads (progress display, BLAS) would be copied in whatever state they are in.
     context = get_context("spawn")
-    return ProcessPoolExecutor(num_jobs, mp_context=context, initializer=_start_worker)
+    workers = min(num_jobs, MAX_WINDOWS_WORKERS) if sys.platform == "win32" else num_jobs
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
 
 
 def _start_worker() -> None:
@@ -145,6 +147,10 @@ def _outcome(future: Future[TrackHeader], task: TrackTask) -> TrackHeader | Prob
         if error.errno in DISK_FULL:
             raise
         return _problem(task.track, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except BrokenProcessPool:
+        raise
+    except Exception as error:  # what one strange file sets off shall not end the work of a day
+        return _problem(task.track, f"failed unexpectedly ({type(error).__name__}: {error})")
 
 
 def _problem(track: Track, reason: str) -> Problem:

@@ -10,10 +10,10 @@ import numpy as np
 
 from vrtool.audio.spectrogram import StftSpec, stft_blocks
 from vrtool.audio.waveform import FloatArray, Waveform, probe_audio, resample
-from vrtool.dataset.cache import TrackWriter, write_track
 from vrtool.dataset.header import SignalStatistics, SourceIdentity, TrackHeader
 from vrtool.dataset.library import Role, Source, Track
 from vrtool.dataset.sources import read_sources
+from vrtool.dataset.track_file import TrackWriter, write_track
 from vrtool.errors import AudioError
 
 SILENCE_DB = -60.0

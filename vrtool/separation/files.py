@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vrtool.atomic import atomic_path
-from vrtool.audio.waveform import OUTPUT_FORMATS, Waveform, probe_audio, read_audio, write_audio
+from vrtool.atomic import DISK_FULL, atomic_path
+from vrtool.audio.waveform import OUTPUT_FORMATS, Subtype, Waveform, probe_audio, read_audio, write_audio
 from vrtool.dataset.folders import Folder, printable_name, scan_library
 from vrtool.dataset.library import Problem
 from vrtool.errors import AudioError, InputError
@@ -17,7 +17,7 @@ from vrtool.separation.separator import Separator
 from vrtool.separation.stems import Stems
 
 # With these no later file fares better than the one that met them: no space, no quota, a disk that takes no writes.
-FATAL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+FATAL_ERRNOS = DISK_FULL | {errno.EROFS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +37,10 @@ class SeparationJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeparationPlan:
-    """The songs to separate, and what of the inputs could not be looked into."""
+    """The songs to separate, how samples are written (None: as the format likes), and what could not be looked into."""
 
     jobs: tuple[SeparationJob, ...]
+    subtype: Subtype | None
     problems: tuple[Problem, ...]
 
 
@@ -72,7 +73,9 @@ class SeparationProgress:
     total_seconds: float
 
 
-def plan_separation(inputs: Sequence[Path], output: Path, *, audio_format: str = "wav") -> SeparationPlan:
+def plan_separation(
+    inputs: Sequence[Path], output: Path, *, audio_format: str = "wav", subtype: Subtype | None = None
+) -> SeparationPlan:
     """Return the jobs for audio files and folders of them, in a fixed order; no audio is read, nothing written yet.
 
     A file's track is its name without the suffix; a folder's tracks keep their path within it. Raises InputError if
@@ -80,6 +83,10 @@ def plan_separation(inputs: Sequence[Path], output: Path, *, audio_format: str =
     """
     if audio_format not in OUTPUT_FORMATS:
         raise InputError(f"--format {audio_format}: expected one of {', '.join(OUTPUT_FORMATS)}")
+    subtypes = OUTPUT_FORMATS[audio_format].subtypes
+    if subtype is not None and subtype not in subtypes:
+        choice = f"one of {', '.join(subtypes)}" if subtypes else "none"
+        raise InputError(f"--subtype {subtype}: expected {choice} for --format {audio_format}")
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file; stems are written into a folder, name another one")
     problems: list[Problem] = []
@@ -99,7 +106,7 @@ def plan_separation(inputs: Sequence[Path], output: Path, *, audio_format: str =
                 "different output folders"
             )
     _refuse_writing_over_sources(list(jobs.values()))
-    return SeparationPlan(jobs=tuple(jobs.values()), problems=tuple(problems))
+    return SeparationPlan(jobs=tuple(jobs.values()), subtype=subtype, problems=tuple(problems))
 
 
 def separate_files(
@@ -133,7 +140,7 @@ def separate_files(
     reporter = _Reporter(todo, on_progress)
     for number, job in enumerate(todo):
         try:
-            separated.append(_separate_file(separator, job, reporter.of_track(number)))
+            separated.append(_separate_file(separator, job, plan.subtype, reporter.of_track(number)))
         except (AudioError, InputError, OSError) as error:
             if isinstance(error, OSError) and error.errno in FATAL_ERRNOS:
                 raise
@@ -146,7 +153,7 @@ def existing_outputs(jobs: Sequence[SeparationJob]) -> list[Path]:
     return [path for job in jobs for path in job.outputs if path.exists()]
 
 
-def write_stems(stems: Stems, *, vocals: Path, instrumental: Path) -> int:
+def write_stems(stems: Stems, *, vocals: Path, instrumental: Path, subtype: Subtype | None = None) -> int:
     """Write both stems, formats by suffix, and return how many samples the formats had to clip.
 
     Neither file appears before both are complete. Raises AudioError if a format cannot hold the audio; OSErrors pass.
@@ -155,8 +162,8 @@ def write_stems(stems: Stems, *, vocals: Path, instrumental: Path) -> int:
     vocals.parent.mkdir(parents=True, exist_ok=True)
     try:
         with atomic_path(vocals) as vocals_part, atomic_path(instrumental) as instrumental_part:
-            return _write_part(vocals_part, vocals, stems.vocals) + _write_part(
-                instrumental_part, instrumental, stems.instrumental
+            return _write_part(vocals_part, vocals, stems.vocals, subtype) + _write_part(
+                instrumental_part, instrumental, stems.instrumental, subtype
             )
     except BaseException:
         # A folder without stems would look like a song that was done.
@@ -166,18 +173,20 @@ def write_stems(stems: Stems, *, vocals: Path, instrumental: Path) -> int:
         raise
 
 
-def _write_part(part: Path, destination: Path, waveform: Waveform) -> int:
+def _write_part(part: Path, destination: Path, waveform: Waveform, subtype: Subtype | None) -> int:
     try:
-        return write_audio(part, waveform)
+        return write_audio(part, waveform, subtype=subtype)
     except AudioError as error:
         # The temporary name means nothing to a person.
         raise AudioError(str(error).replace(str(part), str(destination))) from error
 
 
-def _separate_file(separator: Separator, job: SeparationJob, on_progress: Callable[[int, int], None]) -> SeparatedTrack:
+def _separate_file(
+    separator: Separator, job: SeparationJob, subtype: Subtype | None, on_progress: Callable[[int, int], None]
+) -> SeparatedTrack:
     mixture = read_audio(job.source)
     stems = separator.separate(mixture, on_progress=on_progress)
-    num_clipped = write_stems(stems, vocals=job.vocals, instrumental=job.instrumental)
+    num_clipped = write_stems(stems, vocals=job.vocals, instrumental=job.instrumental, subtype=subtype)
     return SeparatedTrack(job=job, duration_seconds=mixture.duration_seconds, num_clipped=num_clipped)
 
 
