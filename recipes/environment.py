@@ -30,7 +30,8 @@ def environment_python() -> Path:
         venv.create(ENVIRONMENT, with_pip=True, clear=True)
     except subprocess.CalledProcessError:
         sys.exit("Python cannot make virtual environments here; on Debian and Ubuntu: apt install python3-venv")
-    install: list[Path | str] = [python, "-m", "pip", "install", "--quiet", "--constraint", CONSTRAINTS]
+    install: list[Path | str] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    install += ["--constraint", CONSTRAINTS]
     # torch first and by version, so that an index or a folder of wheels configured for pip may offer a build of it.
     run([*install, _constraint("torch")])
     run([*install, "--editable", f"{PROJECT}[dev]"])

@@ -99,10 +99,10 @@ def semitones(count: int) -> float:
 
 
 def add(signal: Signal, start: int, sound: Signal, pan: float) -> None:
-    """Add a mono sound at a position, `pan` from 0 (left) to 1 (right)."""
-    stop = min(start + sound.size, signal.shape[1])
+    """Add a mono sound at a position, `pan` from 0 (left) to 1 (right); what lies beyond the end is dropped."""
+    room = signal[:, start : start + sound.size]
     for channel, gain in enumerate((np.cos(pan * np.pi / 2), np.sin(pan * np.pi / 2))):
-        signal[channel, start:stop] += gain * sound[: stop - start]
+        room[channel] += gain * sound[: room.shape[1]]
 
 
 def pluck(pitch_hz: float, num_samples: int, decay_seconds: float, brightness: float) -> Signal:
