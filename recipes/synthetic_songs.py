@@ -46,7 +46,7 @@ def main() -> None:
 def save(path: Path, signal: Signal) -> None:
     """Write a stereo signal as a 16-bit wav file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    waveform = Waveform(samples=(0.5 * signal).astype(np.float32), sample_rate=SAMPLE_RATE)
+    waveform = Waveform(samples=(0.3 * signal).astype(np.float32), sample_rate=SAMPLE_RATE)
     write_audio(path, waveform, subtype="16")
 
 
