@@ -22,6 +22,7 @@ SAMPLE_RATE = 44100
 SECONDS = 16
 NUM_SAMPLES = SECONDS * SAMPLE_RATE
 NUM_INSTRUMENTALS, NUM_VOCALS, NUM_PAIRS = 10, 10, 4
+MUSIC_RMS, VOCALS_RMS = 0.08, 0.06
 SCALE_STEPS = (0, 2, 4, 5, 7, 9, 11)  # a major scale, in semitones
 # First three formants of sung vowels in Hz (Peterson and Barney 1952, men's averages, table II).
 VOWELS_HZ = ((730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570, 840, 2410), (300, 870, 2240))
@@ -46,7 +47,7 @@ def main() -> None:
 def save(path: Path, signal: Signal) -> None:
     """Write a stereo signal as a 16-bit wav file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    waveform = Waveform(samples=(0.3 * signal).astype(np.float32), sample_rate=SAMPLE_RATE)
+    waveform = Waveform(samples=signal.astype(np.float32), sample_rate=SAMPLE_RATE)
     write_audio(path, waveform, subtype="16")
 
 
@@ -71,7 +72,7 @@ def instrumental(rng: np.random.Generator) -> Signal:
         if number % 4 == 2:
             add(signal, start, 0.25 * noise_burst(rng, 0.12, 0.0), 0.5)
         add(signal, start, 0.06 * noise_burst(rng, 0.04, 0.95), 0.6)
-    return signal
+    return at_level(signal, MUSIC_RMS)
 
 
 def vocals(rng: np.random.Generator) -> Signal:
@@ -85,7 +86,12 @@ def vocals(rng: np.random.Generator) -> Signal:
         if rng.random() < 0.8:
             add(signal, start, 0.5 * note(rng, key_hz * semitones(degree(step)), length), 0.5)
         start += length
-    return signal
+    return at_level(signal, VOCALS_RMS)
+
+
+def at_level(signal: Signal, rms: float) -> Signal:
+    """Return the signal brought to a root mean square, as a mixing desk balances voice and band."""
+    return signal * (rms / np.sqrt(np.mean(np.square(signal))))
 
 
 def degree(step: int) -> int:
