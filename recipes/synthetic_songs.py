@@ -91,7 +91,7 @@ def vocals(rng: np.random.Generator) -> Signal:
 
 def at_level(signal: Signal, rms: float) -> Signal:
     """Return the signal brought to a root mean square, as a mixing desk balances voice and band."""
-    return signal * (rms / np.sqrt(np.mean(np.square(signal))))
+    return signal * float(rms / np.sqrt(np.mean(np.square(signal))))
 
 
 def degree(step: int) -> int:
