@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from vrtool.atomic import atomic_path
+from vrtool import atomic
+from vrtool.atomic import ABANDONED_SECONDS, atomic_path, remove_abandoned
+from vrtool.locking import try_lock
 
 
 def test_a_file_has_its_name_only_once_it_is_complete(tmp_path: Path) -> None:
@@ -52,6 +57,42 @@ def test_the_temporary_name_is_hidden_marked_and_keeps_the_suffix(tmp_path: Path
         assert temporary.suffix == ".wav"
 
 
+def test_the_temporary_file_is_there_and_empty_before_anything_is_written(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "stem.wav") as temporary:
+        assert temporary.read_bytes() == b""
+    assert (tmp_path / "stem.wav").read_bytes() == b""
+
+
+def test_an_error_without_a_name_gets_the_destinations(tmp_path: Path) -> None:
+    def write() -> None:
+        with atomic_path(tmp_path / "stem.wav"):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        write()
+    assert caught.value.filename == str(tmp_path / "stem.wav")
+
+
+def test_an_error_about_the_temporary_file_names_the_destination_and_others_keep_their_name(tmp_path: Path) -> None:
+    def write(named: Callable[[Path], Path]) -> None:
+        with atomic_path(tmp_path / "stem.wav") as temporary:
+            raise OSError(5, "Input/output error", str(named(temporary)))
+
+    for named, expected in (
+        (lambda temporary: temporary, tmp_path / "stem.wav"),
+        (lambda _: tmp_path / "song.wav", tmp_path / "song.wav"),
+    ):
+        with pytest.raises(OSError, match="Input/output error") as caught:
+            write(named)
+        assert caught.value.filename == str(expected)
+
+
+def test_a_folder_that_is_not_there_is_an_error_that_names_the_destination(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, atomic_path(tmp_path / "no folder" / "stem.wav"):
+        pass
+    assert caught.value.filename == str(tmp_path / "no folder" / "stem.wav")
+
+
 def test_two_writers_of_one_file_do_not_share_a_temporary_name(tmp_path: Path) -> None:
     destination = tmp_path / "stem.wav"
     with atomic_path(destination) as first, atomic_path(destination) as second:
@@ -92,3 +133,104 @@ def test_a_failing_sync_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(OSError, match="Input/output error"):
         write()
     assert list(tmp_path.iterdir()) == []
+
+
+class TestAbandoned:
+    def test_what_a_killed_writer_left_is_removed_and_nothing_else(self, tmp_path: Path) -> None:
+        program = (
+            "import os, pathlib, sys\n"
+            "from vrtool.atomic import atomic_path\n"
+            "with atomic_path(pathlib.Path(sys.argv[1])) as partial:\n"
+            "    partial.write_bytes(b'half')\n"
+            "    os._exit(9)\n"
+        )
+        kept = [tmp_path / "whole.h5", tmp_path / ".hidden", tmp_path / "a.partial-b"]
+        for path in kept:
+            path.touch()
+        subprocess.run([sys.executable, "-c", program, str(tmp_path / "track.h5")], check=False)
+        assert len(list(tmp_path.iterdir())) == 4
+        remove_abandoned(tmp_path)
+        assert sorted(tmp_path.iterdir()) == sorted(kept)
+
+    def test_what_somebody_writes_stays(self, tmp_path: Path) -> None:
+        with atomic_path(tmp_path / "track.h5") as partial:
+            partial.write_bytes(b"half")
+            remove_abandoned(tmp_path)
+            assert partial.read_bytes() == b"half"
+        assert (tmp_path / "track.h5").read_bytes() == b"half"
+
+    def test_a_file_stays_until_the_process_that_writes_it_is_killed(self, tmp_path: Path) -> None:
+        program = """
+import pathlib, sys, time
+from vrtool.atomic import atomic_path
+with atomic_path(pathlib.Path(sys.argv[1])) as partial:
+    partial.write_bytes(b"half")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+        command = [sys.executable, "-c", program, str(tmp_path / "track.h5")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "writing\n"
+                remove_abandoned(tmp_path)
+                (partial,) = tmp_path.iterdir()
+                assert partial.read_bytes() == b"half"
+            finally:
+                process.kill()
+        assert list(tmp_path.iterdir()) == [partial]
+        remove_abandoned(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_folder_that_is_not_there_has_nothing_to_remove(self, tmp_path: Path) -> None:
+        remove_abandoned(tmp_path / "nowhere")
+
+    @pytest.mark.skipif(os.name != "posix", reason="Windows itself keeps open files")
+    def test_a_file_that_is_removed_before_its_writer_could_lock_it_is_made_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        removals: list[list[Path]] = []
+
+        def lock_late(descriptor: int) -> bool | None:
+            if not removals:
+                removals.append(list(tmp_path.iterdir()))
+                monkeypatch.setattr(atomic, "try_lock", try_lock)
+                remove_abandoned(tmp_path)
+                assert list(tmp_path.iterdir()) == []
+            return try_lock(descriptor)
+
+        monkeypatch.setattr(atomic, "try_lock", lock_late)
+        with atomic_path(tmp_path / "track.h5") as partial:
+            partial.write_bytes(b"whole")
+            remove_abandoned(tmp_path)
+        assert (tmp_path / "track.h5").read_bytes() == b"whole"
+        assert len(removals[0]) == 1
+
+    @pytest.mark.skipif(os.name != "posix", reason="Windows itself keeps open files")
+    def test_a_file_is_locked_while_it_is_removed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / ".track.partial-0123abcd.h5"
+        path.touch()
+        found = []
+
+        def look(path: Path, missing_ok: bool = False) -> None:  # noqa: ARG001
+            descriptor = os.open(path, os.O_RDWR)
+            found.append(try_lock(descriptor))
+            os.close(descriptor)
+
+        monkeypatch.setattr(Path, "unlink", look)
+        remove_abandoned(tmp_path)
+        assert found == [False]
+
+    @pytest.mark.skipif(os.name != "posix", reason="Windows itself keeps open files")
+    def test_where_there_are_no_locks_age_tells(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        old, young = (tmp_path / f".{age}.partial-0123abcd.h5" for age in ("old", "young"))
+        for path in (old, young):
+            path.touch()
+        modified = old.stat().st_mtime - ABANDONED_SECONDS - 60.0
+        os.utime(old, (modified, modified))
+        monkeypatch.setattr(atomic, "try_lock", lambda _: None)
+        remove_abandoned(tmp_path)
+        assert list(tmp_path.iterdir()) == [young]
+        with atomic_path(tmp_path / "track.h5") as partial:
+            partial.write_bytes(b"whole")
+        assert (tmp_path / "track.h5").read_bytes() == b"whole"

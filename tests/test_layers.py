@@ -14,11 +14,13 @@ ROOT = Path(__file__).parent.parent / "vrtool"
 
 # What each part may import besides itself; what stands lower may not import what stands higher, siblings may not
 # import each other. None of them may import the package `vrtool` itself, whose names are made for users.
-BASE = {"errors", "atomic"}
+BASE = {"errors", "locking", "atomic", "processes"}
 AUDIO = BASE | {"audio"}
 MAY_IMPORT = {
     "errors": set[str](),
-    "atomic": {"errors"},
+    "locking": set[str](),
+    "atomic": {"errors", "locking"},
+    "processes": set[str](),
     "audio": BASE,
     "dataset": AUDIO,
     "model": AUDIO,
@@ -34,8 +36,9 @@ MAY_IMPORT = {
 
 # Each dependency has one home.
 HOMES = {
+    "distributed": {"preparation/cluster.py"},
     "h5py": {"dataset/track_file.py"},
-    "numba": {"dataset/kernels.py"},
+    "numba": {"dataset/kernels.py", "dataset/rows.py"},
     "soundfile": {"audio"},
     "soxr": {"audio"},
     "av": {"audio"},
@@ -44,7 +47,7 @@ HOMES = {
     "safetensors": {"model"},
     "tomllib": {"recipe.py"},
 }
-NOT_NEEDED_FOR_HELP = ("torch", "numba", "h5py", "matplotlib", "numpy", "soundfile", "av", "soxr")
+NOT_NEEDED_FOR_HELP = ("torch", "numba", "h5py", "matplotlib", "numpy", "soundfile", "av", "soxr", "distributed")
 
 MODULES = sorted(ROOT.rglob("*.py"))
 

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vrtool.audio.spectrogram import StftSpec, hann_window, istft, stft, stft_blocks
+from vrtool.audio.signal import ArraySignal
+from vrtool.audio.spectrogram import (
+    StftSpec,
+    hann_window,
+    istft,
+    stft,
+    stft_blocks,
+    stft_segments,
+    transform_segment,
+)
 from vrtool.errors import InputError
 
 
@@ -77,21 +86,52 @@ def test_istft_equals_librosas_for_a_spectrogram_that_no_signal_has(n_fft: int, 
 def test_blocks_are_the_stft_piece_by_piece(block_frames: int) -> None:
     samples = noise(2, 20_000)
     spec = StftSpec(n_fft=512, hop_length=128)
-    blocks = list(stft_blocks(samples, spec, block_frames))
+    blocks = list(stft_blocks(ArraySignal(samples), spec, block_frames))
     assert all(block.shape[1] == block_frames for block in blocks[:-1])
     joined = np.concatenate(blocks, axis=1)
     assert joined.dtype == np.complex64
     np.testing.assert_array_equal(joined.transpose(0, 2, 1), stft(samples, spec))
 
 
+@settings(max_examples=60, deadline=None)
+@given(spec=specs(), num_samples=st.integers(0, 2000), block_frames=st.integers(1, 40))
+def test_segments_have_the_hops_after_the_frames_centres_and_the_windows_around_them(
+    spec: StftSpec, num_samples: int, block_frames: int
+) -> None:
+    samples = noise(2, num_samples)
+    hop, half = spec.hop_length, spec.n_fft // 2
+    surrounded = np.pad(samples, ((0, 0), (half, 2 * spec.n_fft)))
+    hops = []
+    frames = 0
+    for segment in stft_segments(ArraySignal(samples), spec, block_frames):
+        count = min(block_frames, spec.num_frames(num_samples) - frames)
+        assert segment.shape == (2, (count - 1) * hop + spec.n_fft)
+        np.testing.assert_array_equal(segment, surrounded[:, frames * hop : frames * hop + segment.shape[1]])
+        assert transform_segment(segment, spec).shape == (2, count, spec.num_bins)
+        hops.append(segment[:, half : half + count * hop])
+        frames += count
+    assert frames == spec.num_frames(num_samples)
+    np.testing.assert_array_equal(np.concatenate(hops, axis=1)[:, :num_samples], samples)
+
+
 def test_blocks_need_little_memory_however_long_the_signal() -> None:
-    samples = noise(2, 44100 * 30)
+    class Hour(ArraySignal):
+        """The same seconds again and again."""
+
+        @property
+        def num_samples(self) -> int:
+            return 44100 * 3600
+
+        def read(self, start: int, count: int) -> npt.NDArray[np.float32]:
+            return super().read(start % 44100, count)
+
+    hour = Hour(noise(2, 44100 * 5))
     tracemalloc.start()
-    for _ in stft_blocks(samples, StftSpec()):
-        pass
+    num_frames = sum(block.shape[1] for _, block in zip(range(1000), stft_blocks(hour, StftSpec()), strict=False))
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak_bytes < 4e6  # the whole spectrogram has 21 MB
+    assert num_frames == 32_000
+    assert peak_bytes < 4e6  # those frames have 525 MB
 
 
 def test_the_spectrogram_is_a_view_of_time_major_memory() -> None:
@@ -117,13 +157,6 @@ def test_no_samples_have_one_silent_frame() -> None:
     assert spectrogram.shape == (2, 1025, 1)
     assert not spectrogram.any()
     assert istft(spectrogram, StftSpec(), 0).shape == (2, 0)
-
-
-def test_frames_and_seconds_convert_both_ways() -> None:
-    spec = StftSpec(sample_rate=48000, hop_length=480)
-    assert spec.frames_to_seconds(250) == pytest.approx(2.5)
-    assert spec.seconds_to_frames(2.5) == 250
-    assert spec.seconds_to_frames(2.504) == 250
 
 
 @pytest.mark.parametrize("n_fft", [2, 16, 2048])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import numpy as np
 
-from vrtool.audio.formats import AudioInfo, FloatArray, RefusedError
+from vrtool.audio.formats import AudioInfo, FloatArray, RefusedError, regrouped
 from vrtool.audio.truncation import refuse_shorter
 from vrtool.errors import AudioError
 
@@ -54,7 +54,7 @@ class FfmpegReader:
         """Yield the audio in order as (channel, sample); see Reader."""
         decoded = 0
         try:
-            for block in _regrouped(self._arrays(), block_samples):
+            for block in regrouped(self._arrays(), block_samples):
                 decoded += block.shape[1]
                 yield block
         except av.FFmpegError as error:
@@ -96,23 +96,6 @@ def _resampled(resampler: av.AudioResampler | None, frame: av.AudioFrame | None)
     if resampler is not None:
         for out in resampler.resample(frame):
             yield out.to_ndarray().astype(np.float32, copy=False)
-
-
-def _regrouped(arrays: Iterable[FloatArray], block_samples: int) -> Iterator[FloatArray]:
-    """Join and cut arrays of any lengths into blocks of `block_samples`, the last one with what is left."""
-    pending: list[FloatArray] = []
-    count = 0
-    for array in arrays:
-        pending.append(array)
-        count += array.shape[1]
-        if count >= block_samples:
-            joined = np.concatenate(pending, axis=1)
-            whole = count - count % block_samples
-            for start in range(0, whole, block_samples):
-                yield joined[:, start : start + block_samples]
-            pending, count = [joined[:, whole:]], count - whole
-    if count:
-        yield np.concatenate(pending, axis=1)
 
 
 def _stated_seconds(container: av.container.InputContainer, stream: av.AudioStream) -> float | None:

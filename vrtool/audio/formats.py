@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,3 +61,20 @@ class Reader(Protocol):
 
 class RefusedError(Exception):
     """A library cannot read a file at all; the message is its reason. Never leaves vrtool.audio."""
+
+
+def regrouped(arrays: Iterable[FloatArray], block_samples: int) -> Iterator[FloatArray]:
+    """Join and cut arrays of any lengths into blocks of `block_samples`, the last one with what is left."""
+    pending: list[FloatArray] = []
+    count = 0
+    for array in arrays:
+        pending.append(array)
+        count += array.shape[1]
+        if count >= block_samples:
+            joined = np.concatenate(pending, axis=1)
+            whole = count - count % block_samples
+            for start in range(0, whole, block_samples):
+                yield joined[:, start : start + block_samples]
+            pending, count = [joined[:, whole:]], count - whole
+    if count:
+        yield np.concatenate(pending, axis=1)

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import soundfile
 
 from vrtool.audio.formats import AudioInfo, FloatArray, RefusedError
@@ -61,7 +60,7 @@ class SoundfileReader:
             if len(block) == 0:
                 break
             decoded += len(block)
-            yield np.ascontiguousarray(block.T)
+            yield block.T
         refuse_shorter(self._path, self.info.num_samples, decoded, self.info.sample_rate)
 
     def close(self) -> None:

@@ -11,16 +11,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+import scipy.fft
 
+from vrtool.audio.formats import FloatArray
+from vrtool.audio.signal import ArraySignal, Signal, read_padded
 from vrtool.errors import InputError
 
 ComplexArray = npt.NDArray[np.complex64]
 
 # Frames transformed at a time: with n_fft 2048 and two channels a block's scratch is about 1 MB, which stays
-# in the processor's cache (16 to 128 were equally fast on two minutes of stereo, 256 half as fast).
+# in the processor's cache.
 BLOCK_FRAMES = 32
 
 
@@ -58,22 +62,17 @@ class StftSpec:
         """Return the number of frames of `num_samples` samples: one per hop begun, and one at the end."""
         return 1 + math.ceil(num_samples / self.hop_length)
 
-    def frames_to_seconds(self, num_frames: float) -> float:
-        """Return how long `num_frames` hops take, in seconds."""
-        return num_frames * self.hop_length / self.sample_rate
 
-    def seconds_to_frames(self, seconds: float) -> int:
-        """Return the whole number of hops nearest to `seconds`."""
-        return round(seconds * self.sample_rate / self.hop_length)
-
-
-def hann_window(n_fft: int) -> npt.NDArray[np.float32]:
+@lru_cache(maxsize=8)
+def hann_window(n_fft: int) -> FloatArray:
     """Return the periodic Hann window of `n_fft` samples: shape (n_fft,), from 0 to 1."""
     # Periodic: one sample more of the symmetric window, dropped, so that shifted copies add up to a constant.
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
+    window.flags.writeable = False
+    return window
 
 
-def stft(samples: npt.NDArray[np.float32], spec: StftSpec) -> ComplexArray:
+def stft(samples: FloatArray, spec: StftSpec) -> ComplexArray:
     """Return the spectrogram of `samples` (channel, sample): complex64 (channel, bin, frame).
 
     A full-scale sine has a magnitude of n_fft / 4. The array is a view of time-major memory (channel, frame,
@@ -82,31 +81,45 @@ def stft(samples: npt.NDArray[np.float32], spec: StftSpec) -> ComplexArray:
     num_channels, num_samples = samples.shape
     spectrogram = np.empty((num_channels, spec.num_frames(num_samples), spec.num_bins), np.complex64)
     start = 0
-    for block in stft_blocks(samples, spec):
+    for block in stft_blocks(ArraySignal(samples), spec):
         spectrogram[:, start : start + block.shape[1]] = block
         start += block.shape[1]
     return spectrogram.transpose(0, 2, 1)
 
 
-def stft_blocks(
-    samples: npt.NDArray[np.float32], spec: StftSpec, block_frames: int = BLOCK_FRAMES
-) -> Iterator[ComplexArray]:
-    """Yield the spectrogram of `samples` (channel, sample) piece by piece, time-major and in order.
+def stft_blocks(signal: Signal, spec: StftSpec, block_frames: int = BLOCK_FRAMES) -> Iterator[ComplexArray]:
+    """Yield a signal's spectrogram piece by piece, time-major and in order.
 
     Each block is complex64 (channel, frame, bin) with `block_frames` frames, the last one with what is left.
     Memory is bounded by the block, however long the signal.
     """
-    num_frames = spec.num_frames(samples.shape[1])
-    window = hann_window(spec.n_fft)
+    for segment in stft_segments(signal, spec, block_frames):
+        yield transform_segment(segment, spec)
+
+
+def stft_segments(signal: Signal, spec: StftSpec, block_frames: int = BLOCK_FRAMES) -> Iterator[FloatArray]:
+    """Yield the samples (channel, sample) under the windows of each block of frames: they overlap.
+
+    A segment of n frames has n - 1 hops and one window; from its sample n_fft / 2 on there are the n hops that
+    begin with the frames' centres. Silence surrounds the signal.
+    """
+    num_frames = spec.num_frames(signal.num_samples)
     for start in range(0, num_frames, block_frames):
         count = min(block_frames, num_frames - start)
-        segment = _padded_segment(samples, start * spec.hop_length, (count - 1) * spec.hop_length + spec.n_fft, spec)
-        frames = np.lib.stride_tricks.sliding_window_view(segment, spec.n_fft, axis=1)[:, :: spec.hop_length]
-        # numpy 2 transforms float32 in float32: the windowed product keeps the type.
-        yield np.fft.rfft(frames * window).astype(np.complex64, copy=False)
+        length = (count - 1) * spec.hop_length + spec.n_fft
+        yield read_padded(signal, start * spec.hop_length - spec.n_fft // 2, length)
 
 
-def istft(spectrogram: ComplexArray, spec: StftSpec, num_samples: int) -> npt.NDArray[np.float32]:
+def transform_segment(segment: FloatArray, spec: StftSpec) -> ComplexArray:
+    """Return the frames of a segment: complex64 (channel, frame, bin)."""
+    # Decoders interleave channels: put in order once here, not for every window.
+    samples = np.ascontiguousarray(segment)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, spec.n_fft, axis=1)[:, :: spec.hop_length]
+    spectrum: ComplexArray = scipy.fft.rfft(frames * hann_window(spec.n_fft), overwrite_x=True)
+    return spectrum
+
+
+def istft(spectrogram: ComplexArray, spec: StftSpec, num_samples: int) -> FloatArray:
     """Return the signal of a `spectrogram` (channel, bin, frame): float32 (channel, num_samples).
 
     Inverts `stft` to float32 precision; for a spectrogram that no signal has, the result is the signal whose
@@ -129,7 +142,7 @@ def istft(spectrogram: ComplexArray, spec: StftSpec, num_samples: int) -> npt.ND
         block = spectrogram[:, :, start : start + BLOCK_FRAMES].transpose(0, 2, 1)
         count = block.shape[1]
         frames = np.zeros((num_channels, count, num_parts * hop), np.float32)
-        np.multiply(np.fft.irfft(block, spec.n_fft), window, out=frames[:, :, : spec.n_fft])
+        np.multiply(scipy.fft.irfft(block, spec.n_fft), window, out=frames[:, :, : spec.n_fft])
         parts = frames.reshape(num_channels, count, num_parts, hop)
         sums = np.zeros((num_channels, count + num_parts - 1, hop))
         sums[:, : num_parts - 1] = carry
@@ -140,23 +153,11 @@ def istft(spectrogram: ComplexArray, spec: StftSpec, num_samples: int) -> npt.ND
     rows[:, num_frames:] = carry
     _divide_by_window_sum(rows, window, num_frames)
     # Row 0 begins where frame 0 does, half a window before the signal.
-    signal: npt.NDArray[np.float32] = rows.reshape(num_channels, -1)
+    signal: FloatArray = rows.reshape(num_channels, -1)
     return signal[:, spec.n_fft // 2 :][:, :num_samples]
 
 
-def _padded_segment(
-    samples: npt.NDArray[np.float32], start: int, length: int, spec: StftSpec
-) -> npt.NDArray[np.float32]:
-    """Return `length` samples, `start` counted from half a window before the signal; silence around it."""
-    first = start - spec.n_fft // 2
-    inside = samples[:, max(first, 0) : max(first + length, 0)]
-    segment = np.zeros((samples.shape[0], length), np.float32)
-    offset = max(-first, 0)
-    segment[:, offset : offset + inside.shape[1]] = inside
-    return segment
-
-
-def _divide_by_window_sum(rows: npt.NDArray[np.float32], window: npt.NDArray[np.float32], num_frames: int) -> None:
+def _divide_by_window_sum(rows: FloatArray, window: FloatArray, num_frames: int) -> None:
     """Divide overlap-added `rows` (channel, row, hop) by the sum of the squared windows on each sample."""
     _, num_rows, hop = rows.shape
     num_parts = num_rows - num_frames + 1
