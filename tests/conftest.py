@@ -12,6 +12,7 @@ import pytest
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import FloatArray, Waveform, write_audio
 from vrtool.dataset.cache import Cache, open_cache
+from vrtool.dataset.rows import Precision
 from vrtool.preparation import Library, PreparationReport, PreparationSettings, plan_preparation, prepare
 
 SAMPLE_RATE = 8000
@@ -42,6 +43,7 @@ def _prepare(
     vocals: Sequence[Path] = (),
     pairs: Sequence[Path] = (),
     stft: StftSpec,
+    precision: Precision = "int16",
     validation: str = "0",
     minimum_seconds: float = 0.5,
 ) -> PreparationReport:
@@ -50,7 +52,9 @@ def _prepare(
         *(Library(kind="vocal", root=root) for root in vocals),
         *(Library(kind="pair", root=root) for root in pairs),
     ]
-    settings = PreparationSettings(output=output, stft=stft, validation=validation, minimum_seconds=minimum_seconds)
+    settings = PreparationSettings(
+        output=output, stft=stft, precision=precision, validation=validation, minimum_seconds=minimum_seconds
+    )
     with ThreadPoolExecutor(1) as executor:
         return prepare(plan_preparation(libraries, settings), executor)
 
@@ -97,15 +101,25 @@ def small_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def _cache_of(library: Path, output: Path, stft: StftSpec, precision: Precision) -> Cache:
+    _prepare(
+        output,
+        instrumentals=[library / "instrumentals"],
+        vocals=[library / "vocals"],
+        pairs=[library / "pairs"],
+        stft=stft,
+        precision=precision,
+    )
+    return open_cache(output)
+
+
 @pytest.fixture(scope="session")
 def small_cache(small_library: Path, tiny_stft: StftSpec, tmp_path_factory: pytest.TempPathFactory) -> Cache:
     """The cache of `small_library`, all of it for training. Not to be changed."""
-    output = tmp_path_factory.mktemp("prepared") / "cache"
-    _prepare(
-        output,
-        instrumentals=[small_library / "instrumentals"],
-        vocals=[small_library / "vocals"],
-        pairs=[small_library / "pairs"],
-        stft=tiny_stft,
-    )
-    return open_cache(output)
+    return _cache_of(small_library, tmp_path_factory.mktemp("prepared") / "cache", tiny_stft, "int16")
+
+
+@pytest.fixture(scope="session")
+def float_cache(small_library: Path, tiny_stft: StftSpec, tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """The same as `small_cache`, in float32. Not to be changed."""
+    return _cache_of(small_library, tmp_path_factory.mktemp("prepared") / "floats", tiny_stft, "float32")

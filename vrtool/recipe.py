@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -125,10 +124,16 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
         if value in choices:
             return value
         raise RecipeError(f"{where} must be one of {', '.join(map(repr, choices))}, found {value!r}")
-    if isinstance(kind, types.UnionType):
-        return _convert(value, next(part for part in typing.get_args(kind) if part is not type(None)), where)
+    if typing.get_origin(kind) is dict:
+        if isinstance(value, dict):
+            return {key: _convert(item, typing.get_args(kind)[1], f"{where} {key!r}") for key, item in value.items()}
+        raise RecipeError(f"{where} must be a table such as {{ name = 1.0 }}, found {value!r}")
     if typing.get_origin(kind) is tuple:
         parts = typing.get_args(kind)
+        if parts[-1] is Ellipsis:
+            if not isinstance(value, list):
+                raise RecipeError(f"{where} must be a list, found {value!r}")
+            parts = parts[:1] * len(value)
         if isinstance(value, list) and len(value) == len(parts):
             return tuple(_convert(item, part, where) for item, part in zip(value, parts, strict=True))
         raise RecipeError(f"{where} must be a list of {len(parts)} numbers, found {value!r}")
@@ -158,6 +163,8 @@ def _toml_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list):
         return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{json.dumps(key)} = {_toml_value(item)}' for key, item in value.items())} }}"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)  # TOML's basic strings escape as JSON's do
     return repr(value)

@@ -17,14 +17,15 @@ from vrtool.dataset.augmentation import (
     EQUALISER_POINTS_HZ,
     NO_AUGMENTATION,
     AugmentationConfig,
+    CropSchedule,
     ExamplePlan,
     Layer,
     PlanDrawer,
-    Pools,
 )
 from vrtool.dataset.cache import CachedTrack
 from vrtool.dataset.header import SignalStatistics, SignalStorage, TrackHeader
-from vrtool.dataset.library import Kind, Role
+from vrtool.dataset.pools import make_pools
+from vrtool.dataset.track import Kind, Role
 from vrtool.errors import RecipeError
 
 CROP_FRAMES = 50
@@ -40,7 +41,13 @@ NOTHING = AugmentationConfig(**NO_CHANCES)
 
 
 def track(
-    kind: Kind, name: str, *, num_frames: int = 200, num_channels: int = 2, level_db: float = -20.0
+    kind: Kind,
+    name: str,
+    *,
+    library: str = "songs",
+    num_frames: int = 200,
+    num_channels: int = 2,
+    level_db: float = -20.0,
 ) -> CachedTrack:
     """Return a track that exists in its header alone: enough to draw plans from."""
     own: dict[Kind, Role] = {"instrumental": "instrumental", "vocal": "vocals", "pair": "mixture"}
@@ -52,24 +59,26 @@ def track(
         )
         for position, role in enumerate(measured)
     }
-    storage = SignalStorage(spectrogram_offset_bytes=0, spectrogram_crc32=0, scale_offset_bytes=0, scale_crc32=0)
     header = TrackHeader(
         name=name,
+        library=library,
         kind=kind,
         stft=StftSpec(sample_rate=8000, n_fft=256, hop_length=128),
+        precision="int16",
         num_channels=num_channels,
         num_frames=num_frames,
         num_samples=(num_frames - 1) * 128,
         statistics=statistics,
-        storage=dict.fromkeys(stored, storage),
+        storage=dict.fromkeys(stored, SignalStorage(offset_bytes=0, crc32=0)),
         sources=(),
     )
     return CachedTrack(path=Path(f"cache/{kind}/{name}.h5"), header=header, split="training")
 
 
 def drawer(config: AugmentationConfig, *, seed: int = 0, **pools: Any) -> PlanDrawer:
-    everything: dict[str, Any] = {"instrumentals": (), "vocals": (), "pairs": ()}
-    return PlanDrawer(config=config, pools=Pools(**(everything | pools)), crop_frames=CROP_FRAMES, seed=seed)
+    tracks = [track for pool in pools.values() for track in pool]
+    crops = CropSchedule(num_frames=CROP_FRAMES)
+    return PlanDrawer(config=config, pools=make_pools(tracks, config.library_weights), crops=crops, seed=seed)
 
 
 MIXING: dict[str, Any] = {
@@ -137,9 +146,9 @@ class TestPurity:
             for layer in plan.layers
         ]
         assert described == [
-            ("instrumental/i0", 55, (0, 1), (1.0, 1.0)),
-            ("vocal/v1", 15, (1, 0), (-0.963103, -0.705681)),
-            ("vocal/v1", 105, (0, 1), (0.760057, 0.608681)),
+            ("instrumental/i1", 134, (0, 1), (1.0, 1.0)),
+            ("vocal/v2", 87, (0, 1), (1.236081, 1.146865)),
+            ("vocal/v4", 72, (0, 1), (-0.266978, -0.3688)),
         ]
 
 
@@ -442,3 +451,61 @@ class TestConfig:
             assert instrumental.channels == vocals.channels == (0, 1)
             assert instrumental.equaliser_db == vocals.equaliser_db == ()
             assert vocals.mixture_gains == pytest.approx((10 ** (-3 / 20), 10 ** (-3 / 20)))
+
+
+LIBRARIES: dict[str, Any] = {
+    "instrumentals": tuple(track("instrumental", f"i{number}", library=f"{number % 2}") for number in range(6)),
+    "vocals": tuple(track("vocal", f"v{number}", library=f"{number % 2}") for number in range(6)),
+}
+
+
+class TestWeights:
+    def share_of_first_library(self, weights: dict[str, float]) -> float:
+        config = replace(NOTHING, library_weights=weights)
+        first = {f"instrumental/i{number}" for number in range(0, 6, 2)}
+        return share_of(lambda plan: plan.layers[0].track in first, config, **LIBRARIES)
+
+    def test_tracks_weigh_the_same_unless_told_otherwise(self) -> None:
+        assert self.share_of_first_library({}) == near(0.5)
+
+    def test_tracks_are_drawn_as_often_as_their_library_weighs(self) -> None:
+        assert self.share_of_first_library({"instrumental/0": 3.0}) == near(0.75)
+        assert self.share_of_first_library({"instrumental/0": 0.5, "instrumental/1": 2.0}) == near(0.2)
+
+    def test_weights_are_of_kinds_apart(self) -> None:
+        config = replace(NOTHING, vocals_probability=1.0, library_weights={"vocal/0": 3.0})
+        first = {f"vocal/v{number}" for number in range(0, 6, 2)}
+        assert share_of(lambda plan: vocals_of(plan)[0].track in first, config, **LIBRARIES) == near(0.75)
+        assert self.share_of_first_library({"vocal/0": 3.0}) == near(0.5)
+
+    def test_a_library_of_weight_zero_is_left_out(self) -> None:
+        assert self.share_of_first_library({"instrumental/0": 0.0}) == 0.0
+        pools = make_pools([*LIBRARIES["instrumentals"]], {"instrumental/0": 0.0})
+        assert pools.num_starts == 3
+
+    def test_an_unknown_library_is_an_error_that_names_the_known_ones(self) -> None:
+        with pytest.raises(RecipeError, match=r"'vocal/choirs'.*instrumental/0, instrumental/1, vocal/0, vocal/1"):
+            drawer(replace(NOTHING, library_weights={"vocal/choirs": 1.0}), **LIBRARIES)
+
+    @pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
+    def test_a_weight_that_is_none_is_an_error(self, weight: float) -> None:
+        with pytest.raises(RecipeError, match=rf"'vocal/songs' must be 0 or more, found {weight}"):
+            AugmentationConfig(library_weights={"vocal/songs": weight})
+
+
+class TestCropSchedule:
+    def test_stages_come_first_and_each_lasts_its_epochs(self) -> None:
+        crops = CropSchedule(num_frames=40, stages=((2, 10), (1, 20)))
+        assert [crops.at(epoch) for epoch in range(5)] == [10, 10, 20, 40, 40]
+        assert crops.longest == 40
+        assert CropSchedule(num_frames=40).longest == 40
+        assert CropSchedule(num_frames=10, stages=((1, 30),)).longest == 30
+
+    def test_plans_have_the_frames_of_their_epoch(self) -> None:
+        pools = make_pools([*MIXING["instrumentals"], *MIXING["vocals"]], {})
+        crops = CropSchedule(num_frames=40, stages=((1, 10),))
+        source = PlanDrawer(config=AugmentationConfig(), pools=pools, crops=crops)
+        for epoch, expected in ((0, 10), (1, 40)):
+            plan = source.draw(epoch, 7)
+            assert plan.num_frames == expected
+            assert all(layer.num_frames <= expected for layer in plan.layers)

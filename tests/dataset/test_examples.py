@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from vrtool.audio.spectrogram import StftSpec, stft
@@ -18,20 +21,24 @@ from vrtool.dataset.augmentation import (
     EQUALISER_POINTS_HZ,
     NO_AUGMENTATION,
     AugmentationConfig,
+    CropSchedule,
     ExamplePlan,
     Layer,
     PlanDrawer,
-    Pools,
 )
-from vrtool.dataset.cache import Cache
+from vrtool.dataset.cache import Cache, CachedTrack
 from vrtool.dataset.examples import ExampleBuilder, TrainingBatches, equaliser_curve
+from vrtool.dataset.pools import Pools, make_pools
+from vrtool.errors import CacheError
 
 CROP_FRAMES = 64
-# Everything happens, often; no more than two vocal layers, since each number of signals is compiled anew.
+CROPS = CropSchedule(num_frames=CROP_FRAMES)
+# Everything happens, often.
 EVERYTHING = AugmentationConfig(
     vocals_probability=0.9,
-    second_vocals_probability=0.5,
-    max_vocal_layers=2,
+    second_vocals_probability=0.6,
+    second_vocals_decay=0.8,
+    max_vocal_layers=4,
     vocals_swap_probability=0.5,
     vocals_mute_channel_probability=0.3,
     vocals_polarity_probability=0.5,
@@ -49,26 +56,32 @@ EVERYTHING = AugmentationConfig(
 
 @pytest.fixture(scope="module")
 def pools(small_cache: Cache) -> Pools:
-    return Pools(
-        instrumentals=small_cache.pool("instrumental", "training"),
-        vocals=small_cache.pool("vocal", "training"),
-        pairs=small_cache.pool("pair", "training"),
-    )
+    return make_pools(small_cache.tracks, {})
+
+
+@pytest.fixture(scope="module")
+def mixing_pools(small_cache: Cache) -> Pools:
+    """The pools without pairs."""
+    return make_pools([track for track in small_cache.tracks if track.header.kind != "pair"], {})
+
+
+def builder_of(cache: Cache) -> ExampleBuilder:
+    return ExampleBuilder(tracks={track.key: track for track in cache.tracks}, stft=cache.stft)
 
 
 @pytest.fixture(scope="module")
 def builder(small_cache: Cache) -> ExampleBuilder:
-    return ExampleBuilder(tracks={track.key: track for track in small_cache.tracks}, stft=small_cache.stft)
+    return builder_of(small_cache)
 
 
 @pytest.fixture(scope="module")
 def drawer(pools: Pools) -> PlanDrawer:
-    return PlanDrawer(config=EVERYTHING, pools=pools, crop_frames=CROP_FRAMES, seed=7)
+    return PlanDrawer(config=EVERYTHING, pools=pools, crops=CROPS, seed=7)
 
 
 @pytest.fixture(scope="module")
 def batches(drawer: PlanDrawer, builder: ExampleBuilder) -> TrainingBatches:
-    return TrainingBatches(drawer, builder, batch_size=3, epoch_examples=5)
+    return TrainingBatches(drawer, builder, batch_size=3, epoch_examples=6)
 
 
 def key(cache: Cache, kind: str, name: str) -> str:
@@ -83,8 +96,13 @@ def scaled(builder: ExampleBuilder, plan: ExamplePlan) -> tuple[FloatArray, floa
 
 
 class TestAgainstPlainNumpy:
-    def test_every_kind_of_plan_gives_what_plain_numpy_does(self, drawer: PlanDrawer, builder: ExampleBuilder) -> None:
+    @pytest.mark.parametrize("precision", ["int16", "float32"])
+    def test_every_kind_of_plan_gives_what_plain_numpy_does(
+        self, drawer: PlanDrawer, small_cache: Cache, float_cache: Cache, precision: str
+    ) -> None:
+        builder = builder_of(small_cache if precision == "int16" else float_cache)
         for index in range(300):
+            # The names of tracks are the same in both caches, and with them the plans.
             plan = drawer.draw(0, index)
             example = builder.build(plan)
             expected, scale = scaled(builder, plan)
@@ -118,6 +136,7 @@ class TestAgainstPlainNumpy:
             "equalised instrumental": any(layer.equaliser_db and layer.role == "instrumental" for layer in layers),
             "short": any(layer.num_frames < CROP_FRAMES and layer.position_frames > 0 for layer in layers),
             "two vocals": any(sum(layer.role == "vocals" for layer in plan.layers) == 2 for plan in drawn),
+            "four vocals": any(sum(layer.role == "vocals" for layer in plan.layers) == 4 for plan in drawn),
             "identity": any(layer.mixture_gains == layer.instrumental_gains for layer in layers),
             "mixup": any(plan.mixup is not None for plan in drawn),
         }
@@ -196,15 +215,17 @@ class TestScale:
                 assert magnitude.min() >= 0.0
                 assert magnitude.max() <= 1.0
 
-    def test_a_loud_track_elsewhere_sets_the_scale_of_a_quiet_crop(self, builder: ExampleBuilder, pools: Pools) -> None:
-        drawn = PlanDrawer(config=NO_AUGMENTATION, pools=replace(pools, pairs=()), crop_frames=CROP_FRAMES).draw(0, 0)
+    def test_a_loud_track_elsewhere_sets_the_scale_of_a_quiet_crop(
+        self, builder: ExampleBuilder, mixing_pools: Pools
+    ) -> None:
+        drawn = PlanDrawer(config=NO_AUGMENTATION, pools=mixing_pools, crops=CROPS).draw(0, 0)
         loud = replace(drawn, layers=(replace(drawn.layers[0], peak=1e6), *drawn.layers[1:]))
         quiet, loud_example = builder.build(drawn), builder.build(loud)
         assert loud_example.scale == 1e6
         np.testing.assert_allclose(loud_example.mixture * 1e6, quiet.mixture * quiet.scale, rtol=1e-5)
 
-    def test_vocals_count_by_their_peak_times_their_gain(self, builder: ExampleBuilder, pools: Pools) -> None:
-        drawn = PlanDrawer(config=NO_AUGMENTATION, pools=replace(pools, pairs=()), crop_frames=CROP_FRAMES).draw(0, 0)
+    def test_vocals_count_by_their_peak_times_their_gain(self, builder: ExampleBuilder, mixing_pools: Pools) -> None:
+        drawn = PlanDrawer(config=NO_AUGMENTATION, pools=mixing_pools, crops=CROPS).draw(0, 0)
         vocals = replace(drawn.layers[1], peak=1e6, mixture_gains=(-0.25, 0.5))
         example = builder.build(replace(drawn, layers=(drawn.layers[0], vocals)))
         assert example.scale == 5e5
@@ -231,7 +252,7 @@ class TestScale:
         self, builder: ExampleBuilder, pools: Pools
     ) -> None:
         config = replace(EVERYTHING, identity_probability=1.0)
-        source = PlanDrawer(config=config, pools=pools, crop_frames=CROP_FRAMES)
+        source = PlanDrawer(config=config, pools=pools, crops=CROPS)
         for index in range(20):
             example = builder.build(source.draw(0, index))
             np.testing.assert_array_equal(example.mixture, example.instrumental)
@@ -261,6 +282,87 @@ class TestEqualiser:
         assert curve[bins_hz > 1920] == pytest.approx(1.0)
 
 
+class TestDamage:
+    def layers(self, cache: Cache) -> tuple[Layer, ...]:
+        music, voice = (
+            next(track for track in cache.tracks if (track.header.kind, track.header.name) == (kind, "stereo"))
+            for kind in ("instrumental", "vocal")
+        )
+        return tuple(
+            Layer(
+                track=track.key, role=track.header.main_role, peak=1.0, offset_frames=3, num_frames=CROP_FRAMES,
+                position_frames=0, channels=(0, 1), mixture_gains=(1.0, 1.0), instrumental_gains=gains,
+            )
+            for track, gains in ((music, (1.0, 1.0)), (voice, (0.0, 0.0)))
+        )  # fmt: skip
+
+    def with_changed_row(self, track: CachedTrack, path: Path, frame: int, peak: bytes) -> CachedTrack:
+        """Return the track in a file of its own in which these are the bytes of one row's peak."""
+        content = bytearray(track.path.read_bytes())
+        row_bytes = track.header.row_type.itemsize
+        start = track.header.storage[track.header.main_role].offset_bytes
+        start += frame * track.header.num_channels * row_bytes
+        content[start : start + 4] = peak
+        path.write_bytes(content)
+        return replace(track, path=path)
+
+    @pytest.mark.parametrize("precision", ["int16", "float32"])
+    @pytest.mark.parametrize("place", [0, 1])
+    @pytest.mark.parametrize("in_partner", [False, True])
+    def test_a_row_that_is_no_audio_is_an_error_that_names_the_examples_tracks(
+        self, small_cache: Cache, float_cache: Cache, tmp_path: Path, precision: str, place: int, in_partner: bool
+    ) -> None:
+        cache = small_cache if precision == "int16" else float_cache
+        layers = self.layers(cache)
+        tracks = {track.key: track for track in cache.tracks}
+        broken = layers[place].track
+        tracks[broken] = self.with_changed_row(
+            tracks[broken], tmp_path / "x.h5", 3 + CROP_FRAMES - 1, np.float32(np.nan).tobytes()
+        )
+        builder = ExampleBuilder(tracks=tracks, stft=cache.stft)
+        plan = ExamplePlan(num_frames=CROP_FRAMES, layers=layers)
+        if in_partner:
+            whole = replace(layers[1 - place], instrumental_gains=(1.0, 1.0))
+            plan = replace(plan, layers=(whole,), mixup=plan, mixup_weight=0.5)
+        names = ", ".join(sorted(layer.track for layer in layers))
+        with pytest.raises(CacheError, match=f"^one of {names} holds numbers that are no audio.*--verify"):
+            builder.build(plan)
+
+    @settings(max_examples=100, deadline=None)
+    @given(data=st.data())
+    def test_a_bit_flipped_in_a_peak_is_an_error_or_puts_nothing_but_magnitudes_into_a_batch(
+        self, small_cache: Cache, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    ) -> None:
+        layers = self.layers(small_cache)
+        tracks = {track.key: track for track in small_cache.tracks}
+        layer = data.draw(st.sampled_from(layers))
+        track, frame = tracks[layer.track], 3 + data.draw(st.integers(0, CROP_FRAMES - 1))
+        peak = track.read(layer.role, frame, 1)["peak"][0, 0].view(np.uint32)
+        flipped = peak ^ np.uint32(1 << data.draw(st.integers(0, 31)))
+        path = tmp_path_factory.mktemp("damaged") / "x.h5"
+        tracks[track.key] = self.with_changed_row(track, path, frame, flipped.tobytes())
+        builder = ExampleBuilder(tracks=tracks, stft=small_cache.stft)
+        result = np.full((2, 2, CROP_FRAMES, small_cache.stft.num_bins), np.nan, np.float32)
+        try:
+            builder.build_into(ExamplePlan(num_frames=CROP_FRAMES, layers=layers), result)
+        except CacheError:
+            return
+        finally:
+            path.unlink()
+        assert result.min() >= 0.0
+        assert result.max() <= 1.0
+
+    def test_a_file_that_was_cut_short_is_an_error_that_names_it(self, small_cache: Cache, tmp_path: Path) -> None:
+        layers = self.layers(small_cache)
+        tracks = {track.key: track for track in small_cache.tracks}
+        track = tracks[layers[0].track]
+        (tmp_path / "x.h5").write_bytes(track.path.read_bytes()[:20_000])
+        tracks[track.key] = replace(track, path=tmp_path / "x.h5")
+        builder = ExampleBuilder(tracks=tracks, stft=small_cache.stft)
+        with pytest.raises(CacheError, match=r"x\.h5: expected .* bytes of a track"):
+            builder.build(ExamplePlan(num_frames=CROP_FRAMES, layers=layers))
+
+
 class TestBatches:
     def loaded(self, batches: TrainingBatches, workers: int, method: str | None = None) -> Iterator[torch.Tensor]:
         return iter(
@@ -279,11 +381,33 @@ class TestBatches:
             np.testing.assert_array_equal(item[1, place].numpy(), example.instrumental)
 
     def test_examples_are_numbered_through_the_epochs(self, batches: TrainingBatches, drawer: PlanDrawer) -> None:
-        assert [batches.plan(number) for number in (0, 4, 5, 13)] == [
-            drawer.draw(epoch, index) for epoch, index in ((0, 0), (0, 4), (1, 0), (2, 3))
+        assert [batches.plan(number) for number in (0, 5, 6, 15)] == [
+            drawer.draw(epoch, index) for epoch, index in ((0, 0), (0, 5), (1, 0), (2, 3))
         ]
 
-    @pytest.mark.parametrize(("workers", "method"), [(1, "forkserver"), (2, "spawn")])
+    def test_an_example_depends_on_its_number_alone(self, batches: TrainingBatches, small_cache: Cache) -> None:
+        # Another object, other batches before it, another size of batch: the same examples to the bit.
+        in_order = torch.cat([batches[number] for number in range(6)], dim=1)
+        pools = make_pools(small_cache.tracks, {})
+        drawer = PlanDrawer(config=EVERYTHING, pools=pools, crops=CROPS, seed=7)
+        other = TrainingBatches(drawer, builder_of(small_cache), batch_size=2, epoch_examples=6)
+        for number in random.Random(0).sample(range(9), 9):
+            assert torch.equal(other[number], in_order[:, 2 * number : 2 * number + 2])
+
+    def test_crops_have_the_frames_of_their_epoch(self, pools: Pools, builder: ExampleBuilder) -> None:
+        crops = CropSchedule(num_frames=40, stages=((1, 8), (2, 56)))
+        drawer = PlanDrawer(config=EVERYTHING, pools=pools, crops=crops)
+        batches = TrainingBatches(drawer, builder, batch_size=2, epoch_examples=4)
+        lengths = [batches[number].shape[-1] for number in range(8)]
+        assert lengths == [8, 8, 56, 56, 56, 56, 40, 40]
+        for number in (1, 2, 7):
+            for place in range(2):
+                example = builder.build(batches.plan(2 * number + place))
+                np.testing.assert_array_equal(batches[number][0, place].numpy(), example.mixture)
+
+    # A fork of a process that has threads: nothing of what a worker uses is theirs.
+    @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+    @pytest.mark.parametrize(("workers", "method"), [(2, "fork"), (1, "forkserver"), (2, "spawn")])
     def test_a_batch_is_the_same_from_any_number_of_workers(
         self, batches: TrainingBatches, workers: int, method: str
     ) -> None:
@@ -291,7 +415,7 @@ class TestBatches:
             assert torch.equal(one, other)
 
     def test_what_goes_to_a_worker_is_small_and_has_no_handles(self, batches: TrainingBatches) -> None:
-        before = batches[0]
+        before = batches[0]  # for which files were opened
         pickled = pickle.dumps(batches)
         assert len(pickled) < 50_000
         assert torch.equal(pickle.loads(pickled)[0], before)

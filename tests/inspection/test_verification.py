@@ -19,7 +19,7 @@ def test_every_damaged_file_is_named_with_the_remedy(small_cache: Cache, tmp_pat
     flipped, truncated = cache.tracks[1], cache.tracks[4]
     stored = flipped.header.storage[flipped.header.main_role]
     content = bytearray(flipped.path.read_bytes())
-    content[stored.spectrogram_offset_bytes + 1000] ^= 0b100
+    content[stored.offset_bytes + 1000] ^= 0b100
     flipped.path.write_bytes(content)
     with truncated.path.open("rb+") as file:
         file.truncate(truncated.header.end_bytes - 1)

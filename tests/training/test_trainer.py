@@ -192,5 +192,5 @@ def test_a_cache_of_another_n_fft_is_refused_naming_both(cache: Cache, tmp_path:
 
 def test_a_network_of_fixed_length_needs_crops_of_that_length(cache: Cache, tmp_path: Path) -> None:
     fixed = replace(SETUP, model=replace(SETUP.model, position="ancestor", crop_frames=32))
-    with pytest.raises(RecipeError, match=r"crop_frames is 16, this network takes exactly 32"):
+    with pytest.raises(RecipeError, match=r"crops have 16 frames, this network takes exactly 32"):
         run(fixed, cache, tmp_path)

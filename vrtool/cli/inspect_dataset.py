@@ -152,14 +152,17 @@ def _pool_table(summary: DatasetSummary) -> Table:
 
 
 def _source_table(summary: DatasetSummary) -> Table:
-    table = _new_table(("pool", "split", "source files: Hz and channels, by tracks"), ())
+    from rich.markup import escape
+
+    table = _new_table(("pool", "split", "source files: Hz, channels and libraries, by tracks"), ())
     for pool in summary.pools:
         rates = [f"{count:,} of {rate}" for rate, count in pool.source_sample_rates.items()]
         channels = [
             f"{count:,} {CHANNEL_WORDS.get(number, f'of {number} channels')}"
             for number, count in pool.source_channels.items()
         ]
-        table.add_row(pool.kind, pool.split, f"{', '.join(rates)}; {', '.join(channels)}")
+        libraries = [f"{count:,} {escape(name)}" for name, count in pool.libraries.items()]
+        table.add_row(pool.kind, pool.split, f"{', '.join(rates)}; {', '.join(channels)}; in {', '.join(libraries)}")
     return table
 
 

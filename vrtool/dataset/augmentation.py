@@ -7,17 +7,14 @@ machine, in any worker, in any order.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
 from vrtool.dataset.cache import CachedTrack
-from vrtool.dataset.library import Role
+from vrtool.dataset.pools import Pool, Pools
+from vrtool.dataset.track import Role
 from vrtool.errors import RecipeError
-
-FAINT_VOCALS_DB = -40.0
-"""A pair whose mixture and instrumental differ by less than this, relative to the mixture, has no vocals."""
 
 EQUALISER_POINTS_HZ = (60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3840.0, 7680.0, 15360.0)
 """Octave-spaced centres of the random equaliser, as on a graphic equaliser."""
@@ -59,8 +56,13 @@ class AugmentationConfig:
     mixup_probability: float = 0.5
     mixup_beta: float = 0.4
     """The example is blended with another one, with a weight from Beta(mixup_beta, mixup_beta)."""
+    library_weights: dict[str, float] = field(default_factory=dict)
+    """How often tracks of a library are drawn beside others of their kind, which have 1: "vocal/choirs" = 0.5."""
 
     def __post_init__(self) -> None:
+        for name, weight in self.library_weights.items():
+            if not 0.0 <= weight < math.inf:
+                raise RecipeError(f"[augmentation] library_weights: {name!r} must be 0 or more, found {weight}")
         for setting in fields(self):
             value = getattr(self, setting.name)
             if setting.name.endswith(("_probability", "_share", "_decay")) and not 0.0 <= value <= 1.0:
@@ -136,142 +138,144 @@ class ExamplePlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pools:
-    """The tracks that examples are drawn from."""
+class CropSchedule:
+    """How long crops are: `num_frames`, after the `stages`, each of so many epochs with crops of so many frames."""
 
-    instrumentals: tuple[CachedTrack, ...]
-    vocals: tuple[CachedTrack, ...]
-    pairs: tuple[CachedTrack, ...]
-
-    @property
-    def singing_pairs(self) -> tuple[CachedTrack, ...]:
-        """The pairs whose vocals can be told from a codec's residue, and so can be laid over other music."""
-        return tuple(
-            track
-            for track in self.pairs
-            if track.header.statistics["vocals"].level_db - track.header.statistics["mixture"].level_db
-            > FAINT_VOCALS_DB
-        )
+    num_frames: int
+    stages: tuple[tuple[int, int], ...] = ()
 
     @property
-    def can_make_examples(self) -> bool:
-        """Whether there are pairs, or instrumentals and vocals to mix."""
-        return bool(self.pairs) or bool(self.instrumentals and self.vocals)
+    def longest(self) -> int:
+        """The frames of the longest crops."""
+        return max(self.num_frames, *(num_frames for _, num_frames in self.stages), 0)
 
-    @property
-    def num_starts(self) -> int:
-        """The tracks that an example can start from."""
-        return len(self.instrumentals) + len(self.pairs)
+    def at(self, epoch: int) -> int:
+        """Return the frames of a crop in an epoch, counted from 0."""
+        for num_epochs, num_frames in self.stages:
+            if epoch < num_epochs:
+                return num_frames
+            epoch -= num_epochs
+        return self.num_frames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanDrawer:
-    """Draws plans of `crop_frames` frames from pools of tracks."""
+    """Draws plans from pools of tracks, with crops as their schedule says."""
 
     config: AugmentationConfig
     pools: Pools
-    crop_frames: int
+    crops: CropSchedule
     seed: int = 0
 
     def draw(self, epoch: int, index: int) -> ExamplePlan:
         """Return the plan of one example, which depends on (seed, epoch, index) alone."""
         rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, epoch, index]))
-        plan = self._draw_one(rng)
+        draw = _Draw(rng=rng, config=self.config, pools=self.pools, num_frames=self.crops.at(epoch))
+        plan = draw.example()
         if not _happens(rng, self.config.mixup_probability):
             return plan
         weight = float(rng.beta(self.config.mixup_beta, self.config.mixup_beta))
-        return replace(plan, mixup=self._draw_one(rng), mixup_weight=weight)
+        return replace(plan, mixup=draw.example(), mixup_weight=weight)
 
-    def _draw_one(self, rng: np.random.Generator) -> ExamplePlan:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Draw:
+    """The draw of one plan: its generator is used up step by step."""
+
+    rng: np.random.Generator
+    config: AugmentationConfig
+    pools: Pools
+    num_frames: int
+
+    def example(self) -> ExamplePlan:
         config, pools = self.config, self.pools
-        from_pair = bool(pools.pairs) and (not pools.instrumentals or _happens(rng, config.pair_share))
-        layers = self._start_from_pair(rng) if from_pair else self._start_from_instrumental(rng, pools.instrumentals)
-        if _happens(rng, config.identity_probability):
+        from_pair = bool(pools.pairs) and (not pools.instrumentals or self._happens(config.pair_share))
+        layers = self._start_from_pair() if from_pair else self._start_from_instrumental(pools.instrumentals)
+        if self._happens(config.identity_probability):
             layers = [_as_identity(layer) for layer in layers if any(layer.instrumental_gains)]
-        if _happens(rng, config.swap_probability):
+        if self._happens(config.swap_probability):
             layers = [_swapped(layer) for layer in layers]
-        return ExamplePlan(num_frames=self.crop_frames, layers=tuple(layers))
+        return ExamplePlan(num_frames=self.num_frames, layers=tuple(layers))
 
-    def _start_from_pair(self, rng: np.random.Generator) -> list[Layer]:
+    def _start_from_pair(self) -> list[Layer]:
         config = self.config
-        if _happens(rng, config.pair_remix_probability):
-            return self._start_from_instrumental(rng, self.pools.pairs)
-        track = _choose(rng, self.pools.pairs)
-        mixture = self._place(rng, track, "mixture", self._equaliser(rng, config.instrumental_equaliser_probability))
+        if self._happens(config.pair_remix_probability):
+            return self._start_from_instrumental(self.pools.pairs)
+        track = self.pools.pairs.choose(self.rng)
+        mixture = self._place(track, "mixture", self._equaliser(config.instrumental_equaliser_probability))
         instrumental = replace(mixture, role="instrumental", peak=track.header.statistics["instrumental"].peak)
         layers = [
             replace(mixture, mixture_gains=(1.0, 1.0)),
             replace(instrumental, instrumental_gains=(1.0, 1.0)),
         ]
-        if _happens(rng, config.pair_extra_vocals_probability):
-            layers.append(self._vocals(rng, beside=track, share=1.0))
+        if self._happens(config.pair_extra_vocals_probability):
+            layers.append(self._vocals(beside=track, share=1.0))
         return layers
 
-    def _start_from_instrumental(self, rng: np.random.Generator, pool: Sequence[CachedTrack]) -> list[Layer]:
+    def _start_from_instrumental(self, pool: Pool) -> list[Layer]:
         config = self.config
-        track = _choose(rng, pool)
-        layer = self._place(rng, track, "instrumental", self._equaliser(rng, config.instrumental_equaliser_probability))
+        track = pool.choose(self.rng)
+        layer = self._place(track, "instrumental", self._equaliser(config.instrumental_equaliser_probability))
         layers = [replace(layer, mixture_gains=(1.0, 1.0), instrumental_gains=(1.0, 1.0))]
-        if not _happens(rng, config.vocals_probability):
+        if not self._happens(config.vocals_probability):
             return layers
         share, another = 1.0, config.second_vocals_probability
         for _ in range(config.max_vocal_layers - 1):
-            if not _happens(rng, another):
+            if not self._happens(another):
                 break
-            part = float(rng.beta(1.0, 1.0))
-            layers.append(self._vocals(rng, beside=track, share=share * part))
+            part = float(self.rng.beta(1.0, 1.0))
+            layers.append(self._vocals(beside=track, share=share * part))
             share *= 1.0 - part
             another *= config.second_vocals_decay
-        return [*layers, self._vocals(rng, beside=track, share=share)]
+        return [*layers, self._vocals(beside=track, share=share)]
 
-    def _vocals(self, rng: np.random.Generator, *, beside: CachedTrack, share: float) -> Layer:
+    def _vocals(self, *, beside: CachedTrack, share: float) -> Layer:
         config, pools = self.config, self.pools
         singing = pools.singing_pairs or pools.pairs
-        from_pair = bool(singing) and (not pools.vocals or _happens(rng, config.pair_vocals_share))
-        track = _choose(rng, singing if from_pair else pools.vocals)
-        layer = self._place(rng, track, "vocals", self._equaliser(rng, config.vocals_equaliser_probability))
-        if _happens(rng, config.vocals_swap_probability):
+        from_pair = bool(singing) and (not pools.vocals or self._happens(config.pair_vocals_share))
+        track = (singing if from_pair else pools.vocals).choose(self.rng)
+        layer = self._place(track, "vocals", self._equaliser(config.vocals_equaliser_probability))
+        if self._happens(config.vocals_swap_probability):
             layer = _swapped(layer)
-        relative_db = _vocals_level_db(beside, track) + rng.uniform(*config.vocals_level_db)
-        return replace(layer, mixture_gains=self._vocal_gains(rng, share * 10.0 ** (relative_db / 20.0)))
+        relative_db = _vocals_level_db(beside, track) + self.rng.uniform(*config.vocals_level_db)
+        return replace(layer, mixture_gains=self._vocal_gains(share * 10.0 ** (relative_db / 20.0)))
 
-    def _vocal_gains(self, rng: np.random.Generator, gain: float) -> tuple[float, float]:
-        config = self.config
+    def _vocal_gains(self, gain: float) -> tuple[float, float]:
+        config, rng = self.config, self.rng
         pan_db = rng.uniform(*config.vocals_pan_db) * rng.choice([-0.5, 0.5])
-        sign = -1.0 if _happens(rng, config.vocals_polarity_probability) else 1.0
+        sign = -1.0 if self._happens(config.vocals_polarity_probability) else 1.0
         left, right = (float(sign * gain * 10.0 ** (side * pan_db / 20.0)) for side in (1.0, -1.0))
-        if _happens(rng, config.vocals_mute_channel_probability):
+        if self._happens(config.vocals_mute_channel_probability):
             return (0.0, right) if rng.random() < 0.5 else (left, 0.0)
         return left, right
 
-    def _place(self, rng: np.random.Generator, track: CachedTrack, role: Role, equaliser: tuple[float, ...]) -> Layer:
+    def _place(self, track: CachedTrack, role: Role, equaliser: tuple[float, ...]) -> Layer:
         """Draw where in the track the crop begins; a track shorter than the crop lands somewhere in silence."""
-        spare = track.header.num_frames - self.crop_frames
-        where = int(rng.integers(0, abs(spare) + 1))
+        spare = track.header.num_frames - self.num_frames
+        where = int(self.rng.integers(0, abs(spare) + 1))
         return Layer(
             track=track.key,
             role=role,
             peak=track.header.statistics[role].peak,
             offset_frames=where if spare > 0 else 0,
-            num_frames=min(track.header.num_frames, self.crop_frames),
+            num_frames=min(track.header.num_frames, self.num_frames),
             position_frames=where if spare < 0 else 0,
             channels=(0, track.header.num_channels - 1),
             equaliser_db=equaliser,
         )
 
-    def _equaliser(self, rng: np.random.Generator, probability: float) -> tuple[float, ...]:
-        if not _happens(rng, probability):
+    def _equaliser(self, probability: float) -> tuple[float, ...]:
+        if not self._happens(probability):
             return ()
         reach = self.config.equaliser_db
-        return tuple(float(gain) for gain in rng.uniform(-reach, reach, len(EQUALISER_POINTS_HZ)))
+        return tuple(float(gain) for gain in self.rng.uniform(-reach, reach, len(EQUALISER_POINTS_HZ)))
+
+    def _happens(self, probability: float) -> bool:
+        return _happens(self.rng, probability)
 
 
 def _happens(rng: np.random.Generator, probability: float) -> bool:
     return bool(rng.random() < probability)
-
-
-def _choose(rng: np.random.Generator, pool: Sequence[CachedTrack]) -> CachedTrack:
-    return pool[int(rng.integers(len(pool)))]
 
 
 def _vocals_level_db(beside: CachedTrack, vocals: CachedTrack) -> float:

@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from vrtool.atomic import atomic_path
 from vrtool.audio.spectrogram import ComplexArray, StftSpec
-from vrtool.audio.waveform import FloatArray
 from vrtool.dataset.header import FORMAT_VERSION, TrackHeader, check_version, header_from_json, parse_json
-from vrtool.dataset.kernels import ShortArray
-from vrtool.dataset.library import Kind, Role
+from vrtool.dataset.rows import Precision, RowArray, decode_rows
+from vrtool.dataset.track import Kind, Role
 from vrtool.dataset.track_file import find_damage, read_crop
 from vrtool.errors import CacheError, InputError
 
@@ -36,15 +33,18 @@ class CachedTrack:
         """The track's unique name within its cache, stable between runs: kind and file name."""
         return f"{self.header.kind}/{self.path.stem}"
 
-    def read(self, role: Role, start_frame: int, num_frames: int) -> tuple[ShortArray, FloatArray]:
-        """Return a crop's integers (frame, channel, bin, 2) and scales (frame, channel): read-only maps, no copy."""
+    @property
+    def library(self) -> str:
+        """The library it comes from, as recipes name it: kind and folder name."""
+        return f"{self.header.kind}/{self.header.library}"
+
+    def read(self, role: Role, start_frame: int, num_frames: int) -> RowArray:
+        """Return the rows (frame, channel) of a crop: a read-only view of the mapped file, no copy."""
         return read_crop(self.path, self.header, role, start_frame, num_frames)
 
     def read_complex(self, role: Role, start_frame: int, num_frames: int) -> ComplexArray:
         """Return a crop's spectrogram as complex64 (channel, bin, frame)."""
-        values, scale = self.read(role, start_frame, num_frames)
-        parts = values * scale[:, :, None, None]
-        return parts.view(np.complex64)[..., 0].transpose(1, 2, 0)
+        return decode_rows(self.read(role, start_frame, num_frames))
 
     def verify(self) -> str | None:
         """Return what is wrong with the track's file, or None if its bytes are those that were written."""
@@ -53,10 +53,11 @@ class CachedTrack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cache:
-    """A prepared data set: the STFT all its tracks share, and the tracks."""
+    """A prepared data set: what all its tracks share, and the tracks."""
 
     path: Path
     stft: StftSpec
+    precision: Precision
     validation: str
     tracks: tuple[CachedTrack, ...]
 
@@ -107,7 +108,13 @@ def read_manifest(path: Path) -> Cache:
             )
             for entry in values["tracks"]
         )
-        return Cache(path=path, stft=StftSpec(**values["stft"]), validation=values["validation"], tracks=tracks)
+        return Cache(
+            path=path,
+            stft=StftSpec(**values["stft"]),
+            precision=values["precision"],
+            validation=values["validation"],
+            tracks=tracks,
+        )
     except CacheError:
         raise
     except (KeyError, TypeError, AttributeError, InputError) as error:
@@ -119,6 +126,7 @@ def write_manifest(cache: Cache) -> None:
     values = {
         "format_version": FORMAT_VERSION,
         "stft": {name: getattr(cache.stft, name) for name in ("sample_rate", "n_fft", "hop_length")},
+        "precision": cache.precision,
         "validation": cache.validation,
         "tracks": [
             {

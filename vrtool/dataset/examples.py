@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
@@ -13,7 +17,9 @@ from vrtool.audio.spectrogram import ComplexArray, StftSpec
 from vrtool.audio.waveform import FloatArray
 from vrtool.dataset.augmentation import EQUALISER_POINTS_HZ, ExamplePlan, Layer, PlanDrawer
 from vrtool.dataset.cache import CachedTrack
-from vrtool.dataset.kernels import ShortArray, layer_magnitudes, scale_into
+from vrtool.dataset.kernels import Signals, addresses_of, mix_into
+from vrtool.dataset.rows import RowArray
+from vrtool.errors import CacheError
 
 NUM_CHANNELS = 2
 """Examples are stereo; a mono track feeds both sides."""
@@ -39,38 +45,74 @@ class ExampleBuilder:
 
     def build(self, plan: ExamplePlan) -> Example:
         """Return one plan's example."""
-        result = np.zeros((2, NUM_CHANNELS, plan.num_frames, self.stft.num_bins), np.float32)
+        result = np.empty((2, NUM_CHANNELS, plan.num_frames, self.stft.num_bins), np.float32)
         scale = self.build_into(plan, result)
         mixture, instrumental = result.transpose(0, 1, 3, 2)
         return Example(mixture=mixture, instrumental=instrumental, scale=scale)
 
     def build_into(self, plan: ExamplePlan, result: FloatArray) -> float:
-        """Add a plan's magnitudes to zeros of shape (2 targets, 2 channels, frame, bin); return the example's scale."""
-        magnitudes = np.empty_like(result)
-        scale = self._add(plan, plan.mixup_weight, magnitudes, result)
+        """Write a plan's magnitudes, shape (2 targets, 2 channels, frame, bin); return the example's scale.
+
+        Raises CacheError if a track's file holds what is no audio.
+        """
+        scale = self._mix(plan, plan.mixup_weight, result, blend=False)
         if plan.mixup is not None:
-            self._add(plan.mixup, 1.0 - plan.mixup_weight, magnitudes, result)
+            self._mix(plan.mixup, 1.0 - plan.mixup_weight, result, blend=True)
         return scale
 
-    def _add(self, plan: ExamplePlan, weight: float, magnitudes: FloatArray, result: FloatArray) -> float:
-        signals = [signal for layer in plan.layers for signal in _signals(layer)]
-        crops = [self._read(layer) for layer, _ in signals]
-        largest = layer_magnitudes(
-            tuple(values for values, _ in crops),
-            tuple(scale for _, scale in crops),
-            np.array([layer.position_frames for layer, _ in signals], np.int64),
-            np.array([layer.channels for layer, _ in signals], np.int64),
-            np.array([[layer.mixture_gains, layer.instrumental_gains] for layer, _ in signals], np.float32)
-            * np.array([sign for _, sign in signals], np.float32)[:, None, None],
-            np.stack([equaliser_curve(layer.equaliser_db, self.stft) for layer, _ in signals]),
-            magnitudes,
+    def _mix(self, plan: ExamplePlan, share: float, result: FloatArray, *, blend: bool) -> float:
+        crops, signals = self.gather(plan)
+        least_scale = max(plan.peak, SMALLEST_SCALE)
+        scale = mix_into(signals, crops[0].dtype["parts"].base, least_scale, share, result, blend=blend)
+        if not math.isfinite(scale):
+            raise CacheError(
+                f"one of {', '.join(sorted({layer.track for layer in plan.layers}))} holds numbers that are no audio: "
+                "bytes of the cache have changed; vrtool inspect-dataset --verify names the file, delete it and run "
+                "vrtool prepare again"
+            )
+        return scale
+
+    def gather(self, plan: ExamplePlan) -> tuple[list[RowArray], Signals]:
+        """Return the crops of a plan's signals, without those of its mixup partner, and what the kernel is to do."""
+        parts = _sorted_by_target([part for layer in plan.layers for part in self._parts(layer)])
+        crops = [self._read(part.layer) for part in parts]
+        num_shared = sum(part.target == "both" for part in parts)
+        signals = Signals(
+            addresses=addresses_of(crops),
+            shapes=np.array([rows.shape for rows in crops], np.int64),
+            positions=np.array([part.layer.position_frames for part in parts], np.int64),
+            channels=np.array([part.layer.channels for part in parts], np.int64),
+            gains=np.array([part.gains for part in parts], np.float32),
+            equalisers=np.stack([equaliser_curve(part.layer.equaliser_db, self.stft) for part in parts]),
+            num_shared=num_shared,
+            num_instrumental=num_shared + sum(part.target == "instrumental" for part in parts),
         )
-        scale = max(float(largest), plan.peak, SMALLEST_SCALE)
-        scale_into(magnitudes, 1.0 / scale, weight, result)
-        return scale
+        return crops, signals
 
-    def _read(self, layer: Layer) -> tuple[ShortArray, FloatArray]:
+    def _read(self, layer: Layer) -> RowArray:
         return self.tracks[layer.track].read(layer.role, layer.offset_frames, layer.num_frames)
+
+    def _parts(self, layer: Layer) -> list[_Part]:
+        """Return a layer's stored signals with their gains in each target they are part of."""
+        parts = []
+        for signal, sign in self._stored(layer):
+            mixture, instrumental = (
+                tuple(sign * gain for gain in gains) for gains in (layer.mixture_gains, layer.instrumental_gains)
+            )
+            if mixture == instrumental:
+                parts.append(_Part(layer=signal, target="both", gains=mixture))
+                continue
+            if any(mixture):
+                parts.append(_Part(layer=signal, target="mixture", gains=mixture))
+            if any(instrumental):
+                parts.append(_Part(layer=signal, target="instrumental", gains=instrumental))
+        return parts
+
+    def _stored(self, layer: Layer) -> list[tuple[Layer, float]]:
+        """Return the stored signals a layer is made of, with signs: a pair's vocals are mixture less instrumental."""
+        if layer.role in self.tracks[layer.track].header.storage:
+            return [(layer, 1.0)]
+        return [(replace(layer, role="mixture"), 1.0), (replace(layer, role="instrumental"), -1.0)]
 
     def build_complex(self, plan: ExamplePlan) -> tuple[ComplexArray, ComplexArray]:
         """Return mixture and instrumental as unscaled spectrograms (channel, bin, frame), without the mixup partner.
@@ -81,7 +123,7 @@ class ExampleBuilder:
         for layer in plan.layers:
             equaliser = equaliser_curve(layer.equaliser_db, self.stft)[:, None]
             frames = slice(layer.position_frames, layer.position_frames + layer.num_frames)
-            for signal, sign in _signals(layer):
+            for signal, sign in self._stored(layer):
                 track = self.tracks[signal.track]
                 crop = track.read_complex(signal.role, layer.offset_frames, layer.num_frames)[list(layer.channels)]
                 gains = np.array([layer.mixture_gains, layer.instrumental_gains], np.float32) * sign
@@ -89,21 +131,31 @@ class ExampleBuilder:
         return targets[0], targets[1]
 
 
-def _signals(layer: Layer) -> list[tuple[Layer, float]]:
-    """Return the stored signals a layer is made of, with signs: a pair's vocals are mixture less instrumental."""
-    if layer.track.startswith("pair/") and layer.role == "vocals":
-        return [(replace(layer, role="mixture"), 1.0), (replace(layer, role="instrumental"), -1.0)]
-    return [(layer, 1.0)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """A stored signal with its gains (left, right) in one target, or in both where they are the same."""
+
+    layer: Layer
+    target: Literal["both", "instrumental", "mixture"]
+    gains: tuple[float, ...]
+
+
+def _sorted_by_target(parts: Sequence[_Part]) -> list[_Part]:
+    return sorted(parts, key=lambda part: ("both", "instrumental", "mixture").index(part.target))
 
 
 def equaliser_curve(points_db: tuple[float, ...], stft: StftSpec) -> FloatArray:
     """Return the linear gain of every bin, shape (bin,): straight lines in dB over octaves; ones without points."""
     if not points_db:
         return np.ones(stft.num_bins, np.float32)
-    bins_hz = np.arange(stft.num_bins) * stft.sample_rate / stft.n_fft
-    octaves = np.log2(np.maximum(bins_hz, EQUALISER_POINTS_HZ[0]))
-    curve_db = np.interp(octaves, np.log2(EQUALISER_POINTS_HZ), points_db)
+    curve_db = np.interp(_bin_octaves(stft), np.log2(EQUALISER_POINTS_HZ), points_db)
     return (10.0 ** (curve_db / 20.0)).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _bin_octaves(stft: StftSpec) -> npt.NDArray[np.float64]:
+    bins_hz = np.arange(stft.num_bins) * stft.sample_rate / stft.n_fft
+    return np.log2(np.maximum(bins_hz, EQUALISER_POINTS_HZ[0]))
 
 
 class TrainingBatches(Dataset[torch.Tensor]):
@@ -111,10 +163,11 @@ class TrainingBatches(Dataset[torch.Tensor]):
 
     An item has shape (2 targets, example, channel, bin, frame): mixtures, then instrumentals. It is a view of memory
     with bins last, the order in which the cache stores and the network computes. Examples are numbered through the
-    run; an epoch is `epoch_examples` of them.
+    run; an epoch is `epoch_examples` of them, a whole number of batches, as crops may be longer in the next.
     """
 
     def __init__(self, drawer: PlanDrawer, builder: ExampleBuilder, *, batch_size: int, epoch_examples: int) -> None:
+        assert epoch_examples % batch_size == 0, "a batch belongs to one epoch"
         self._drawer = drawer
         self._builder = builder
         self._batch_size = batch_size
@@ -124,10 +177,30 @@ class TrainingBatches(Dataset[torch.Tensor]):
         """Return the plan of the example of this number."""
         return self._drawer.draw(*divmod(number, self._epoch_examples))
 
-    def __getitem__(self, batch: int) -> torch.Tensor:
+    @property
+    def largest_size(self) -> int:
+        """The numbers that the memory of any item has room for."""
+        return self._batch_size * math.prod(self._shape(self._drawer.crops.longest))
+
+    def write(self, batch: int, memory: FloatArray) -> None:
+        """Write an item's numbers to the start of memory (number,)."""
         plans = [self.plan(batch * self._batch_size + place) for place in range(self._batch_size)]
-        shape = (self._batch_size, 2, NUM_CHANNELS, self._drawer.crop_frames, self._builder.stft.num_bins)
-        result = np.zeros(shape, np.float32)
-        for plan, example in zip(plans, result, strict=True):
+        shape = self._shape(plans[0].num_frames)
+        examples = memory[: self._batch_size * math.prod(shape)].reshape(self._batch_size, *shape)
+        for plan, example in zip(plans, examples, strict=True):
             self._builder.build_into(plan, example)
-        return torch.from_numpy(result).permute(1, 0, 2, 4, 3)
+
+    def view(self, batch: int, memory: torch.Tensor) -> torch.Tensor:
+        """Return the item that was written to memory (number,)."""
+        epoch = batch * self._batch_size // self._epoch_examples
+        shape = self._shape(self._drawer.crops.at(epoch))
+        examples = memory[: self._batch_size * math.prod(shape)].view(self._batch_size, *shape)
+        return examples.permute(1, 0, 2, 4, 3)
+
+    def __getitem__(self, batch: int) -> torch.Tensor:
+        memory = torch.empty(self.largest_size)
+        self.write(batch, memory.numpy())
+        return self.view(batch, memory)
+
+    def _shape(self, num_frames: int) -> tuple[int, int, int, int]:
+        return (2, NUM_CHANNELS, num_frames, self._builder.stft.num_bins)

@@ -6,11 +6,15 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import numpy as np
+
+from vrtool.audio.alignment import Alignment
 from vrtool.audio.spectrogram import StftSpec
-from vrtool.dataset.library import Kind, Role
+from vrtool.dataset.rows import Precision, row_type
+from vrtool.dataset.track import Kind, Role
 from vrtool.errors import CacheError, InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Counts changes of the files' layout or meaning; a reader refuses versions it does not know."""
 
 SETTING_OPTIONS = {"sample_rate": "--sample-rate", "n_fft": "--n-fft", "hop_length": "--hop-length"}
@@ -36,7 +40,7 @@ class SignalStatistics:
     """What one signal of a track measures.
 
     `peak` is the largest linear STFT magnitude; `level_db` the RMS in dB of full scale over what is not silent;
-    `sample_peak` the largest sample before resampling; the shares are of the track's length.
+    `sample_peak` the largest sample of its files as they are; the shares are of the track's length.
     """
 
     peak: float
@@ -48,30 +52,38 @@ class SignalStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalStorage:
-    """Where one signal's two datasets start in the file, in bytes, and the CRC-32 of their bytes."""
+    """Where one signal's dataset starts in the file, in bytes, and the CRC-32 of its bytes."""
 
-    spectrogram_offset_bytes: int
-    spectrogram_crc32: int
-    scale_offset_bytes: int
-    scale_crc32: int
+    offset_bytes: int
+    crc32: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackHeader:
     """What a cached track is: its kind, its STFT, its sizes, its signals and the files it came from.
 
-    `storage` has the roles in the file; `statistics` those and, for a pair, the vocals (mixture less instrumental).
+    `library` is the name of the folder that was given to `vrtool prepare`. `storage` has the roles in the file,
+    `statistics` those and, for a pair, the vocals (mixture less instrumental). `alignment` says how the second file of
+    a pair was moved to fit its mixture.
     """
 
     name: str
+    library: str
     kind: Kind
     stft: StftSpec
+    precision: Precision
     num_channels: int
     num_frames: int
     num_samples: int
     statistics: dict[Role, SignalStatistics]
     storage: dict[Role, SignalStorage]
     sources: tuple[SourceIdentity, ...]
+    alignment: Alignment | None = None
+
+    @property
+    def row_type(self) -> np.dtype[Any]:
+        """The type of the rows in the file."""
+        return row_type(self.stft.num_bins, self.precision)
 
     @property
     def duration_seconds(self) -> float:
@@ -86,16 +98,13 @@ class TrackHeader:
     @property
     def checksum(self) -> int:
         """The CRC-32 of the track's main signal: tells what a file should hold from what it held before."""
-        return self.storage[self.main_role].spectrogram_crc32
+        return self.storage[self.main_role].crc32
 
     @property
     def end_bytes(self) -> int:
         """Where the last of the track's frames ends in its file: the least that the file can have."""
-        rows = self.num_frames * self.num_channels
-        return max(
-            max(stored.spectrogram_offset_bytes + rows * self.stft.num_bins * 4, stored.scale_offset_bytes + rows * 4)
-            for stored in self.storage.values()
-        )
+        num_bytes = self.num_frames * self.num_channels * self.row_type.itemsize
+        return max(stored.offset_bytes + num_bytes for stored in self.storage.values())
 
     def to_json(self) -> dict[str, Any]:
         """Return the header as JSON-ready values, the inverse of `header_from_json`."""
@@ -105,25 +114,32 @@ class TrackHeader:
 def header_from_json(values: Any, *, origin: str) -> TrackHeader:
     """Return the header that `TrackHeader.to_json` described; `origin` names the file in errors.
 
-    Raises CacheError if the format version is unknown or fields are missing.
+    Raises CacheError if the format version is unknown, or if fields are missing or of a type they cannot have.
     """
     check_version(values, origin=origin)
     try:
-        return TrackHeader(
+        header = TrackHeader(
             name=values["name"],
+            library=values["library"],
             kind=values["kind"],
             stft=StftSpec(**values["stft"]),
+            precision=values["precision"],
             num_channels=values["num_channels"],
             num_frames=values["num_frames"],
             num_samples=values["num_samples"],
             statistics={role: SignalStatistics(**entry) for role, entry in values["statistics"].items()},
             storage={role: SignalStorage(**entry) for role, entry in values["storage"].items()},
             sources=tuple(SourceIdentity(**source) for source in values["sources"]),
+            alignment=Alignment(**values["alignment"]) if values["alignment"] else None,
         )
-    except (KeyError, TypeError, AttributeError, InputError) as error:
+        # To compute with it fails where it holds no numbers, or an unknown precision.
+        if min(header.num_frames, header.num_channels, header.num_samples, header.end_bytes) < 1:
+            raise ValueError("it has nothing in it")
+    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
         raise CacheError(
             f"{origin}: its header is not one of vrtool's ({error}); delete the file and run vrtool prepare again"
         ) from error
+    return header
 
 
 def parse_json(text: str, *, origin: str) -> Any:

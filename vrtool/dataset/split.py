@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Collection
 from pathlib import Path
 
-from vrtool.dataset.library import Kind
+from vrtool.dataset.track import KINDS, Kind
 from vrtool.errors import InputError
 
 HASH_RANGE = 2**64
@@ -37,7 +37,7 @@ def validation_names(
 
 def _hashed(tracks: Collection[TrackName], fraction: float) -> frozenset[TrackName]:
     chosen: set[TrackName] = set()
-    for kind in ("instrumental", "vocal", "pair"):
+    for kind in KINDS:
         ranked = sorted((_hash(name), name) for kind_, name in set(tracks) if kind_ == kind)
         below = [name for position, name in ranked if position < fraction * HASH_RANGE]
         if fraction > 0.0 and len(ranked) >= 2:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 Kind = Literal["instrumental", "vocal", "pair"]
+KINDS: tuple[Kind, ...] = ("instrumental", "vocal", "pair")
 Role = Literal["mixture", "instrumental", "vocals"]
 
 

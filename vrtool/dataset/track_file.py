@@ -1,8 +1,7 @@
 """The file of one cached track: written once, atomically, then read through a memory map. Only here is HDF5 known.
 
-It holds, for each of the track's signals, a contiguous dataset `<role>/spectrogram` of int16, shape (frame, channel,
-bin, 2) for real and imaginary part, and `<role>/scale` of float32, shape (frame, channel): a value is its integer times
-its frame's scale. Time comes first, so that a crop is one contiguous piece of the file, which the reader maps into
+It holds, for each of the track's signals, a contiguous dataset named after its role, of rows (see `rows`) in the shape
+(frame, channel). Time comes first, so that a crop is one contiguous piece of the file, which the reader maps into
 memory at the byte offset the header gives: no HDF5 call, no lock and nothing to pickle in a data loader.
 """
 
@@ -10,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import mmap
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,10 +23,9 @@ import numpy.typing as npt
 
 from vrtool.atomic import atomic_path
 from vrtool.audio.spectrogram import ComplexArray
-from vrtool.audio.waveform import FloatArray
 from vrtool.dataset.header import SignalStorage, TrackHeader, header_from_json, parse_json
-from vrtool.dataset.kernels import ShortArray, quantise
-from vrtool.dataset.library import Role
+from vrtool.dataset.rows import Precision, RowArray, encode_rows, row_type
+from vrtool.dataset.track import Role
 from vrtool.errors import CacheError
 
 if TYPE_CHECKING:
@@ -86,54 +85,53 @@ class TrackWriter:
     """
 
     def __init__(
-        self, file: h5py.File, raw: _PatientFile, roles: tuple[Role, ...], shape: tuple[int, int, int]
+        self,
+        file: h5py.File,
+        raw: _PatientFile,
+        roles: tuple[Role, ...],
+        shape: tuple[int, int, int],
+        precision: Precision,
     ) -> None:
         """Allocate the datasets of `roles` for `shape`, the (frame, channel, bin) of each spectrogram."""
         self._file = file
         self._raw = raw
+        self._precision: Precision = precision
         self._num_frames = shape[0]
         self._next_frame = dict.fromkeys(roles, 0)
-        self._checksums = dict.fromkeys(roles, (0, 0))
-        self._offsets_bytes = {
-            role: (
-                _allocate(file, f"{role}/spectrogram", (*shape, 2), "<i2"),
-                _allocate(file, f"{role}/scale", shape[:2], "<f4"),
-            )
-            for role in roles
-        }
+        self._checksums = dict.fromkeys(roles, 0)
+        self._peaks = dict.fromkeys(roles, 0.0)
+        row = row_type(shape[2], precision)
+        self._offsets_bytes = {role: _allocate(file, role, shape[:2], row) for role in roles}
 
     def append(self, role: Role, block: ComplexArray) -> None:
         """Write the next frames of a role; `block` has shape (channel, frame, bin)."""
-        values, scale = quantise(block)
+        rows = encode_rows(block, self._precision)
         start = self._next_frame[role]
-        spectrogram_offset_bytes, scale_offset_bytes = self._offsets_bytes[role]
-        self._raw.write_at(spectrogram_offset_bytes + start * values[0].nbytes, values.data)
-        self._raw.write_at(scale_offset_bytes + start * scale[0].nbytes, scale.data)
+        data = rows.view(np.uint8)
+        self._raw.write_at(self._offsets_bytes[role] + start * rows[0].nbytes, data.data)
         self._raw.check()
-        spectrogram_crc32, scale_crc32 = self._checksums[role]
-        self._checksums[role] = (zlib.crc32(values.data, spectrogram_crc32), zlib.crc32(scale.data, scale_crc32))
-        self._next_frame[role] = start + len(values)
+        self._checksums[role] = zlib.crc32(data.data, self._checksums[role])
+        self._peaks[role] = max(self._peaks[role], float(rows["peak"].max()))
+        self._next_frame[role] = start + len(rows)
+
+    def peak(self, role: Role) -> float:
+        """Return the largest magnitude of what was written of a role."""
+        return self._peaks[role]
 
     def storage(self, role: Role) -> SignalStorage:
-        """Return where a role's datasets lie and their checksums, once all frames are written."""
+        """Return where a role's dataset lies and its checksum, once all frames are written."""
         assert self._next_frame[role] == self._num_frames, "frames are missing"
-        spectrogram_offset_bytes, scale_offset_bytes = self._offsets_bytes[role]
-        spectrogram_crc32, scale_crc32 = self._checksums[role]
-        return SignalStorage(
-            spectrogram_offset_bytes=spectrogram_offset_bytes,
-            spectrogram_crc32=spectrogram_crc32,
-            scale_offset_bytes=scale_offset_bytes,
-            scale_crc32=scale_crc32,
-        )
+        return SignalStorage(offset_bytes=self._offsets_bytes[role], crc32=self._checksums[role])
 
     def finish(self, header: TrackHeader) -> None:
         """Write the header, after which the file is complete."""
-        self._file.attrs[HEADER_ATTRIBUTE] = json.dumps(header.to_json())
+        # Of fixed length, it lies where HDF5 has checksums: damage to other texts can make it read for ever.
+        self._file.attrs[HEADER_ATTRIBUTE] = np.bytes_(json.dumps(header.to_json()))
 
 
 @contextmanager
 def write_track(
-    path: Path, *, roles: tuple[Role, ...], num_frames: int, num_channels: int, num_bins: int
+    path: Path, *, roles: tuple[Role, ...], num_frames: int, num_channels: int, num_bins: int, precision: Precision
 ) -> Iterator[TrackWriter]:
     """Give a writer for a new track file, which appears under `path` only when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,11 +140,11 @@ def write_track(
         with h5py.File(
             raw, "w", libver="v110", locking=False, alignment_threshold=1, alignment_interval=PAGE_BYTES
         ) as file:
-            yield TrackWriter(file, raw, roles, (num_frames, num_channels, num_bins))
+            yield TrackWriter(file, raw, roles, (num_frames, num_channels, num_bins), precision)
         raw.check()
 
 
-def _allocate(file: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> int:
+def _allocate(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     """Make a contiguous dataset and return the offset of its first byte in the file."""
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -174,14 +172,22 @@ def _map(path: str, checksum: int) -> npt.NDArray[np.uint8]:  # noqa: ARG001  # 
 
 
 def _open_map(path: str) -> npt.NDArray[np.uint8]:
-    return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+    with Path(path).open("rb") as file:
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
 
-def read_crop(
-    path: Path, header: TrackHeader, role: Role, start_frame: int, num_frames: int
-) -> tuple[ShortArray, FloatArray]:
-    """Return a crop's integers (frame, channel, bin, 2) and scales (frame, channel): read-only maps, no copy."""
-    return _crop(_map(str(path), header.checksum), header, role, start_frame, num_frames)
+def read_crop(path: Path, header: TrackHeader, role: Role, start_frame: int, num_frames: int) -> RowArray:
+    """Return the rows (frame, channel) of a crop: a read-only view of the mapped file, no copy.
+
+    Raises CacheError if the file is gone or was cut short since the cache was opened.
+    """
+    try:
+        return _crop(_map(str(path), header.checksum), header, role, start_frame, num_frames)
+    except (OSError, ValueError) as error:
+        raise CacheError(
+            f"{path}: expected {header.end_bytes:,} bytes of a track, found a file that cannot be read ({error}); "
+            "vrtool inspect-dataset --verify names all such files"
+        ) from error
 
 
 def find_damage(path: Path, expected: TrackHeader) -> str | None:
@@ -194,9 +200,8 @@ def find_damage(path: Path, expected: TrackHeader) -> str | None:
             return "its header differs from the manifest's"
         raw = _open_map(str(path))
         for role, stored in header.storage.items():
-            values, scale = _crop(raw, header, role, 0, header.num_frames)
-            checksums = (zlib.crc32(values.data), zlib.crc32(scale.data))
-            if checksums != (stored.spectrogram_crc32, stored.scale_crc32):
+            rows = _crop(raw, header, role, 0, header.num_frames)
+            if zlib.crc32(rows.view(np.uint8).data) != stored.crc32:
                 return f"the bytes of its {role} have changed since they were written"
     except CacheError:
         return "it is no track of a vrtool cache, or not a whole one"
@@ -205,19 +210,8 @@ def find_damage(path: Path, expected: TrackHeader) -> str | None:
     return None
 
 
-def _crop(
-    raw: npt.NDArray[np.uint8], header: TrackHeader, role: Role, start_frame: int, num_frames: int
-) -> tuple[ShortArray, FloatArray]:
-    stored = header.storage[role]
-    shape = (num_frames, header.num_channels, header.stft.num_bins, 2)
-    values = _view(raw, stored.spectrogram_offset_bytes, start_frame, shape, np.dtype("<i2"))
-    scale = _view(raw, stored.scale_offset_bytes, start_frame, shape[:2], np.dtype("<f4"))
-    return values, scale
-
-
-def _view(
-    raw: npt.NDArray[np.uint8], offset_bytes: int, start_frame: int, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> npt.NDArray[Any]:
-    frame_bytes = int(np.prod(shape[1:])) * dtype.itemsize
-    start = offset_bytes + start_frame * frame_bytes
-    return raw[start : start + shape[0] * frame_bytes].view(dtype).reshape(shape)
+def _crop(raw: npt.NDArray[np.uint8], header: TrackHeader, role: Role, start_frame: int, num_frames: int) -> RowArray:
+    frame_bytes = header.num_channels * header.row_type.itemsize
+    start = header.storage[role].offset_bytes + start_frame * frame_bytes
+    rows = raw[start : start + num_frames * frame_bytes].view(header.row_type)
+    return rows.reshape(num_frames, header.num_channels)

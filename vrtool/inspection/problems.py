@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 
-from vrtool.dataset.augmentation import FAINT_VOCALS_DB
+from vrtool.audio.alignment import Alignment
 from vrtool.dataset.cache import Cache, CachedTrack
 from vrtool.dataset.header import TrackHeader
 from vrtool.dataset.library import Problem
+from vrtool.dataset.pools import FAINT_VOCALS_DB
 
 MUCH_CLIPPING = 0.001
 """Share of samples at full scale above which a track was audibly cut off, or mastered that loud."""
 MUCH_SILENCE = 0.5
+UNSURE_CONFIDENCE = 0.7
+"""Share of a pair that agrees on how its halves fit, below which they may be of different speed or edit."""
 LOUD_VOCALS_DB = 1.0
 """A pair whose difference is louder than its mixture by more is probably out of step: it should lose energy."""
 
@@ -42,6 +46,22 @@ def _reasons(header: TrackHeader) -> Iterator[str]:
             yield f"its halves hardly differ ({relative_db:.0f} dB): no vocals?"
         if relative_db > LOUD_VOCALS_DB:
             yield f"its halves differ by more than its mixture ({relative_db:+.1f} dB), as if out of step"
+    if header.alignment is not None:
+        yield from _alignment_reasons(header.alignment)
+
+
+def _alignment_reasons(alignment: Alignment) -> Iterator[str]:
+    changes = []
+    if alignment.offset_samples:
+        changes.append(f"moved by {alignment.offset_samples:+d} samples")
+    if alignment.gain != 1.0:
+        changes.append(f"changed by {20.0 * math.log10(abs(alignment.gain)):+.1f} dB")
+    if alignment.gain < 0.0:
+        changes.append("inverted")
+    if changes:
+        yield f"its second half was {', '.join(changes)} to fit the mixture"
+    if alignment.confidence < UNSURE_CONFIDENCE:
+        yield f"its halves fit over no more than {alignment.confidence:.0%} of the song"
 
 
 def _duplicates(cache: Cache) -> Iterator[Problem]:

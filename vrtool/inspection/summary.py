@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.dataset.cache import Cache, CachedTrack, Split
-from vrtool.dataset.library import Kind
+from vrtool.dataset.track import KINDS, Kind
 
-KINDS: tuple[Kind, ...] = ("instrumental", "vocal", "pair")
+Value = TypeVar("Value", int, str)
+
 SPLITS: tuple[Split, ...] = ("training", "validation")
 
 
@@ -20,8 +22,9 @@ SPLITS: tuple[Split, ...] = ("training", "validation")
 class PoolSummary:
     """One kind of track in one half of the data set.
 
-    Peaks are linear STFT magnitudes; the shares are of the pool's time; `source_sample_rates` and `source_channels`
-    count tracks by what their source files have (the lowest, if they differ).
+    Peaks are linear STFT magnitudes; the shares are of the pool's time; `libraries` counts tracks by library, as
+    recipes name it, `source_sample_rates` and `source_channels` by what their source files have (the lowest, if they
+    differ).
     """
 
     kind: Kind
@@ -34,6 +37,7 @@ class PoolSummary:
     median_level_db: float
     silence_share: float
     clipping_share: float
+    libraries: dict[str, int]
     source_sample_rates: dict[int, int]
     source_channels: dict[int, int]
 
@@ -86,10 +90,11 @@ def _summarise_pool(tracks: Sequence[CachedTrack], kind: Kind, split: Split) -> 
         median_level_db=float(np.median([entry.level_db for entry in statistics])),
         silence_share=float(np.average([entry.silence_share for entry in statistics], weights=durations)),
         clipping_share=float(np.average([entry.clipping_share for entry in statistics], weights=durations)),
+        libraries=_counted(track.library for track in tracks),
         source_sample_rates=_counted(min(source.sample_rate for source in header.sources) for header in headers),
         source_channels=_counted(min(source.num_channels for source in header.sources) for header in headers),
     )
 
 
-def _counted(values: Iterable[int]) -> dict[int, int]:
+def _counted(values: Iterable[Value]) -> dict[Value, int]:
     return dict(sorted(Counter(values).items()))

@@ -21,8 +21,10 @@ class TrainingConfig:
     accumulate_batches: int = 4
     """Passes whose gradients are averaged for one step."""
     crop_frames: int = 1024
+    crop_stages: tuple[tuple[int, int], ...] = ()
+    """Shorter crops first: [[10, 256], [20, 512]] is 10 epochs with crops of 256 frames, then 20 with 512."""
     epoch_examples: int = 0
-    """Examples per epoch; 0 counts one for every track that examples start from."""
+    """Examples per epoch, rounded up to whole steps; 0 counts one for every track that examples start from."""
     seed: int = 0
 
     optimiser: Literal["adam", "adamw"] = "adam"
@@ -68,6 +70,8 @@ class TrainingConfig:
         for name in not_negative:
             if not 0 <= getattr(self, name) < math.inf:
                 raise RecipeError(f"[training] {name} must be 0 or more, found {getattr(self, name)}")
+        if any(number < 1 for stage in self.crop_stages for number in stage):
+            raise RecipeError(f"[training] crop_stages must be pairs of 1 or more, found {list(self.crop_stages)}")
         if self.seed >= MAX_SEED:
             raise RecipeError(f"[training] seed must be below {MAX_SEED}, found {self.seed}")
         for name in ("learning_rate", "decay_power"):

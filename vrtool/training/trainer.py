@@ -9,16 +9,17 @@ from dataclasses import asdict, dataclass, fields
 
 import torch
 
-from vrtool.dataset.augmentation import AugmentationConfig, PlanDrawer, Pools
+from vrtool.dataset.augmentation import AugmentationConfig, CropSchedule, PlanDrawer
 from vrtool.dataset.cache import Cache
 from vrtool.dataset.examples import NUM_CHANNELS, ExampleBuilder, TrainingBatches
 from vrtool.dataset.header import check_same_stft
+from vrtool.dataset.pools import make_pools
 from vrtool.errors import InputError, InterruptedRunError, JobError, RecipeError
 from vrtool.model import ModelConfig, Network, build_model
 from vrtool.model.checkpoint import Checkpoint
 from vrtool.model.masking import masked_l1_loss
 from vrtool.training.config import TrainingConfig
-from vrtool.training.loading import batch_loader
+from vrtool.training.loading import load_batches
 from vrtool.training.run_folder import RunFolder
 from vrtool.training.schedule import learning_rate
 from vrtool.training.state import Meter, TrainingState, make_optimiser
@@ -137,14 +138,14 @@ class Trainer:
         config = self._setup.training
         per_step = config.accumulate_batches
         numbers = range(self._state.step * per_step, config.num_steps * per_step)
-        loader = batch_loader(
+        batches_to_come = load_batches(
             self._batches,
             numbers,
             num_workers=config.num_loader_workers,
             pin_memory=self._device.type == "cuda",
         )
         self._meter = Meter(config)
-        with contextlib.closing(_timed(iter(loader), self._meter)) as batches:
+        with contextlib.closing(_timed(batches_to_come, self._meter)) as batches:
             while self._state.step < config.num_steps:
                 self._step(batches)
                 self._after_step()
@@ -242,11 +243,8 @@ class Trainer:
 
 
 def _training_batches(setup: TrainingSetup, cache: Cache, builder: ExampleBuilder) -> TrainingBatches:
-    pools = Pools(
-        instrumentals=cache.pool("instrumental", "training"),
-        vocals=cache.pool("vocal", "training"),
-        pairs=cache.pool("pair", "training"),
-    )
+    tracks = [track for track in cache.tracks if track.split == "training"]
+    pools = make_pools(tracks, setup.augmentation.library_weights)
     if not pools.can_make_examples:
         raise InputError(
             f"{cache.path}: training needs pairs, or instrumentals and vocals to mix; found "
@@ -261,26 +259,26 @@ def _training_batches(setup: TrainingSetup, cache: Cache, builder: ExampleBuilde
             f"{cache.path} was made with n_fft {cache.stft.n_fft}, the recipe says {setup.model.n_fft}; "
             f"prepare another cache, or set [model] n_fft = {cache.stft.n_fft}"
         )
+    config = setup.training
     drawer = PlanDrawer(
         config=setup.augmentation,
         pools=pools,
-        crop_frames=setup.training.crop_frames,
-        seed=setup.training.seed,
+        crops=CropSchedule(num_frames=config.crop_frames, stages=config.crop_stages),
+        seed=config.seed,
     )
+    num_steps = -(-(config.epoch_examples or pools.num_starts) // config.examples_per_step)
     return TrainingBatches(
-        drawer,
-        builder,
-        batch_size=setup.training.batch_size,
-        epoch_examples=setup.training.epoch_examples or pools.num_starts,
+        drawer, builder, batch_size=config.batch_size, epoch_examples=num_steps * config.examples_per_step
     )
 
 
 def _check_crop(network: Network, config: TrainingConfig) -> None:
     required = network.requires_frames
-    if required not in (None, config.crop_frames):
+    lengths = {config.crop_frames, *(num_frames for _, num_frames in config.crop_stages)}
+    if required is not None and lengths != {required}:
         raise RecipeError(
-            f"[training] crop_frames is {config.crop_frames}, this network takes exactly {required} "
-            "([model] crop_frames); set them to the same number"
+            f"[training] crops have {' and '.join(map(str, sorted(lengths)))} frames, this network takes exactly "
+            f"{required} ([model] crop_frames); set them to the same number"
         )
 
 

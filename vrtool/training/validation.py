@@ -11,9 +11,10 @@ import torch
 
 from vrtool.audio.distortion import nsdr
 from vrtool.audio.spectrogram import ComplexArray
-from vrtool.dataset.augmentation import FAINT_VOCALS_DB, NO_AUGMENTATION, ExamplePlan, PlanDrawer, Pools
+from vrtool.dataset.augmentation import NO_AUGMENTATION, CropSchedule, ExamplePlan, PlanDrawer
 from vrtool.dataset.cache import Cache
 from vrtool.dataset.examples import ExampleBuilder
+from vrtool.dataset.pools import FAINT_VOCALS_DB, make_pools
 from vrtool.errors import InputError
 from vrtool.model.masking import estimate_instrumental, masked_l1_loss
 
@@ -81,11 +82,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def validation_set(cache: Cache, builder: ExampleBuilder, *, crop_frames: int, num_examples: int) -> ValidationSet:
     """Return the validation examples of a cache: the same for the same tracks, whatever the recipe's augmentation."""
-    pools = Pools(
-        instrumentals=cache.pool("instrumental", "validation"),
-        vocals=cache.pool("vocal", "validation"),
-        pairs=cache.pool("pair", "validation"),
-    )
+    pools = make_pools([track for track in cache.tracks if track.split == "validation"], {})
     if num_examples == 0:
         return ValidationSet(plans=(), builder=builder)
     if not pools.can_make_examples:
@@ -93,5 +90,6 @@ def validation_set(cache: Cache, builder: ExampleBuilder, *, crop_frames: int, n
             f"{cache.path}: validation needs pairs, or instrumentals and vocals, that are kept for it, found none; "
             "run vrtool prepare with --validation 0.1, or set training.num_validation_examples=0"
         )
-    drawer = PlanDrawer(config=NO_AUGMENTATION, pools=pools, crop_frames=crop_frames, seed=VALIDATION_SEED)
+    crops = CropSchedule(num_frames=crop_frames)
+    drawer = PlanDrawer(config=NO_AUGMENTATION, pools=pools, crops=crops, seed=VALIDATION_SEED)
     return ValidationSet(plans=tuple(drawer.draw(0, index) for index in range(num_examples)), builder=builder)
