@@ -1,19 +1,29 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import FloatArray
-from vrtool.dataset.cache import open_cache
+from vrtool.dataset.cache import open_cache, read_manifest
 from vrtool.errors import CacheError, InputError
-from vrtool.preparation import Library, PreparationPlan, PreparationReport, PreparationSettings, plan_preparation
+from vrtool.preparation import (
+    Library,
+    PreparationPlan,
+    PreparationReport,
+    PreparationSettings,
+    plan_preparation,
+    prepare,
+)
 
 Make = Callable[..., FloatArray]
 Write = Callable[..., Path]
@@ -37,15 +47,46 @@ def output(tmp_path: Path) -> Path:
 def plan_of(output: Path, tiny_stft: StftSpec) -> Callable[..., PreparationPlan]:
     """`plan_of(root, ...)` plans the preparation of folders of vocals."""
 
-    def plan(*roots: Path, validation: str = "0", stft: StftSpec = tiny_stft) -> PreparationPlan:
-        settings = PreparationSettings(output=output, stft=stft, validation=validation, minimum_seconds=0.5)
+    def plan(*roots: Path, stft: StftSpec = tiny_stft, **more: Any) -> PreparationPlan:
+        settings = PreparationSettings(**{"output": output, "stft": stft, "minimum_seconds": 0.5, **more})
         return plan_preparation([Library(kind="vocal", root=root) for root in roots], settings)
 
     return plan
 
 
+@pytest.fixture
+def run(output: Path, tiny_stft: StftSpec) -> Callable[..., PreparationReport]:
+    """`run(vocal=[root, ...], pair=..., prune=True, ...)` prepares libraries in this process."""
+
+    def run(
+        *,
+        vocal: Sequence[Path] = (),
+        instrumental: Sequence[Path] = (),
+        pair: Sequence[Path] = (),
+        npz: Sequence[Path] = (),
+        **more: Any,
+    ) -> PreparationReport:
+        roots = {"vocal": vocal, "instrumental": instrumental, "pair": pair, "npz": npz}
+        libraries = [Library(kind=kind, root=root) for kind in roots for root in roots[kind]]  # type: ignore[arg-type]
+        settings = PreparationSettings(output=output, stft=tiny_stft, minimum_seconds=0.5, **more)
+        with ThreadPoolExecutor(1) as executor:
+            return prepare(plan_preparation(libraries, settings), executor)
+
+    return run
+
+
 def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def listed(output: Path) -> list[str]:
+    """The tracks of a cache whose files are all there, as kind/name."""
+    return [f"{track.header.kind}/{track.header.name}" for track in open_cache(output).tracks]
+
+
+def files(output: Path) -> list[str]:
+    """The track files of a cache by kind and name, less the hash."""
+    return sorted(f"{path.parent.name}/{path.stem.rpartition('-')[0]}" for path in output.glob("*/*.h5"))
 
 
 class TestWhatIsLeftToDo:
@@ -150,6 +191,194 @@ class TestWhatIsLeftToDo:
         assert run_prepare(output, pairs=[tmp_path / "pairs"], stft=tiny_stft).num_prepared == 1
 
 
+class TestRemoved:
+    """Tracks that a library has no more."""
+
+    @pytest.fixture(autouse=True)
+    def prepared(self, run: Run, vocals: Path) -> None:
+        run(vocal=[vocals])
+
+    def test_they_are_told_and_stay(
+        self, plan_of: Callable[..., PreparationPlan], run: Run, vocals: Path, output: Path
+    ) -> None:
+        before = contents(output)
+        (vocals / "v1.wav").unlink()
+        plan = plan_of(vocals)
+        assert [header.name for header in plan.removed.values()] == ["v1"]
+        assert [header.name for header in plan.finished.values()] == ["v0", "v2"]
+        report = run(vocal=[vocals])
+        assert (report.num_prepared, report.num_unchanged) == (0, 2)
+        assert contents(output) == before
+
+    def test_they_go_when_asked_to_with_their_files(self, run: Run, vocals: Path, output: Path) -> None:
+        before = contents(output)
+        (vocals / "v1.wav").unlink()
+        report = run(vocal=[vocals], prune=True)
+        assert listed(output) == files(output) == ["vocal/v0", "vocal/v2"]
+        assert open_cache(output) == report.cache
+        after = contents(output)
+        assert {path: content for path, content in before.items() if path in after and path.suffix == ".h5"} == {
+            path: content for path, content in after.items() if path.suffix == ".h5"
+        }
+
+    def test_a_plan_deletes_nothing(self, plan_of: Callable[..., PreparationPlan], vocals: Path, output: Path) -> None:
+        before = contents(output)
+        (vocals / "v1.wav").unlink()
+        plan_of(vocals, prune=True)
+        assert contents(output) == before
+
+    def test_a_file_that_was_renamed_is_new_and_its_old_name_is_removed(
+        self, plan_of: Callable[..., PreparationPlan], run: Run, vocals: Path, output: Path
+    ) -> None:
+        (vocals / "v1.wav").rename(vocals / "v3.wav")
+        plan = plan_of(vocals)
+        assert [task.track.name for task in plan.tasks] == ["v3"]
+        assert [header.name for header in plan.removed.values()] == ["v1"]
+        run(vocal=[vocals], prune=True)
+        assert listed(output) == files(output) == ["vocal/v0", "vocal/v2", "vocal/v3"]
+
+    def test_a_library_that_was_not_given_keeps_its_tracks(
+        self, run: Run, vocals: Path, output: Path, make_signal: Make, write_sound: Write
+    ) -> None:
+        other = vocals.with_name("vocals2")  # whose name begins as that of the first
+        write_sound(other / "w0.wav", make_signal(7))
+        shutil.rmtree(vocals)
+        report = run(vocal=[other], prune=True)
+        assert report.num_unchanged == 3
+        assert listed(output) == files(output) == ["vocal/v0", "vocal/v1", "vocal/v2", "vocal/w0"]
+
+    def test_a_part_of_a_library_is_not_the_whole(
+        self, run: Run, vocals: Path, output: Path, make_signal: Make, write_sound: Write
+    ) -> None:
+        write_sound(vocals / "album/v3.wav", make_signal(7))
+        run(vocal=[vocals])
+        (vocals / "v0.wav").unlink()
+        run(vocal=[vocals / "album"], prune=True)
+        assert len(listed(output)) == len(files(output)) == 4
+
+    def test_a_folder_given_as_another_kind_of_library_is_another_library(
+        self, run: Run, vocals: Path, output: Path
+    ) -> None:
+        run(instrumental=[vocals], prune=True)
+        names = [f"{kind}/v{number}" for kind in ("instrumental", "vocal") for number in range(3)]
+        assert listed(output) == files(output) == names
+
+    def test_patches_beside_audio_are_another_library(self, run: Run, vocals: Path, output: Path) -> None:
+        np.savez(vocals / "song_p0.npz", X=np.ones((2, 129, 80), np.complex64), c=np.float32(1000.0))
+        run(npz=[vocals], prune=True)
+        assert listed(output) == ["instrumental/song", "vocal/v0", "vocal/v1", "vocal/v2"]
+        (vocals / "song_p0.npz").rename(vocals / "other_p0.npz")
+        run(vocal=[vocals], prune=True)
+        assert listed(output) == ["instrumental/song", "vocal/v0", "vocal/v1", "vocal/v2"]
+        run(npz=[vocals], prune=True)
+        assert listed(output) == ["instrumental/other", "vocal/v0", "vocal/v1", "vocal/v2"]
+
+    @pytest.fixture
+    def unreadable(self, vocals: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A folder of the library, with a prepared track, that cannot be read any more."""
+        listed_before = Path.iterdir
+
+        def refuse(path: Path) -> Iterator[Path]:
+            if path == vocals / "album":
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return listed_before(path)
+
+        monkeypatch.setattr(Path, "iterdir", refuse)
+        return vocals / "album"
+
+    def test_a_folder_that_cannot_be_read_keeps_its_tracks(
+        self, run: Run, vocals: Path, output: Path, request: pytest.FixtureRequest
+    ) -> None:
+        (vocals / "album").mkdir()
+        shutil.copy(vocals / "v0.wav", vocals / "album/v3.wav")
+        run(vocal=[vocals])
+        request.getfixturevalue("unreadable")
+        (vocals / "v1.wav").unlink()
+        report = run(vocal=[vocals], prune=True)
+        assert [problem.path for problem in report.problems] == [str(vocals / "album")]
+        assert len(files(output)) == 3
+        assert listed(output) == ["vocal/album/v3", "vocal/v0", "vocal/v2"]
+
+    def test_a_link_whose_disk_is_away_keeps_its_track(self, run: Run, vocals: Path, output: Path) -> None:
+        (vocals / "v1.wav").unlink()
+        (vocals / "v1.wav").symlink_to("nowhere")
+        report = run(vocal=[vocals], prune=True)
+        assert [problem.path for problem in report.problems] == [str(vocals / "v1.wav")]
+        assert listed(output) == ["vocal/v0", "vocal/v1", "vocal/v2"]
+
+    def test_a_pair_that_lost_a_half_is_a_problem_and_stays(
+        self, run: Run, small_library: Path, tmp_path: Path, output: Path
+    ) -> None:
+        shutil.copytree(small_library / "pairs", tmp_path / "pairs")
+        run(pair=[tmp_path / "pairs"])
+        (tmp_path / "pairs/stereo/instrumental.wav").unlink()
+        report = run(pair=[tmp_path / "pairs"], prune=True)
+        assert [problem.path for problem in report.problems] == [str(tmp_path / "pairs/stereo")]
+        assert {"pair/mono", "pair/stereo"} <= set(listed(output))
+
+    def test_files_that_belong_to_nothing_do_not_keep_what_is_gone(
+        self, run: Run, small_library: Path, tmp_path: Path, output: Path
+    ) -> None:
+        shutil.copytree(small_library / "pairs", tmp_path / "pairs")
+        shutil.copy(tmp_path / "pairs/mono/vocals.wav", tmp_path / "pairs/jingle.wav")
+        run(pair=[tmp_path / "pairs"])
+        shutil.rmtree(tmp_path / "pairs/stereo")
+        report = run(pair=[tmp_path / "pairs"], prune=True)
+        assert [problem.path for problem in report.problems] == [str(tmp_path / "pairs")]
+        assert [name for name in listed(output) if name.startswith("pair")] == ["pair/mono"]
+
+    def test_when_nothing_else_is_left_the_cache_is_empty(self, run: Run, vocals: Path, output: Path) -> None:
+        for number in range(3):
+            (vocals / f"v{number}.wav").unlink()
+        (vocals / "broken.wav").write_bytes(b"no audio")
+        assert run(vocal=[vocals], prune=True).cache.tracks == ()
+        assert files(output) == []
+        assert read_manifest(output).tracks == ()
+
+
+class TestPrecision:
+    @pytest.mark.parametrize(("was", "wanted"), [("int16", "float32"), ("float32", "int16")])
+    def test_a_cache_of_another_precision_is_refused_and_untouched(
+        self,
+        plan_of: Callable[..., PreparationPlan],
+        run: Run,
+        vocals: Path,
+        output: Path,
+        was: str,
+        wanted: str,
+    ) -> None:
+        run(vocal=[vocals], precision=was)
+        before = contents(output)
+        message = rf"cache was made with precision {was}, this run asks for {wanted}; .* pass --precision {was}$"
+        with pytest.raises(CacheError, match=message):
+            plan_of(vocals, precision=wanted)
+        assert contents(output) == before
+
+    def test_both_hold_the_same_but_for_rounding(self, run: Run, vocals: Path, output: Path) -> None:
+        signals = {}
+        for precision in ("int16", "float32"):
+            run(vocal=[vocals], precision=precision)
+            cache = open_cache(output)
+            assert cache.precision == precision
+            signals[precision] = cache.tracks[0].read_complex("vocals", 0, cache.tracks[0].header.num_frames)
+            shutil.rmtree(output)
+        error = np.abs(signals["int16"] - signals["float32"]).max(axis=1)
+        peaks = np.abs(signals["float32"]).max(axis=1)
+        assert (error <= peaks / 32767 * np.sqrt(0.5) * 1.001).all()
+        assert error.max() > 0.0
+
+
+class TestAlignment:
+    def test_whether_pairs_are_aligned_decides_whether_they_are_redone(self, run: Run, small_library: Path) -> None:
+        pairs = [small_library / "pairs"]
+        assert run(pair=pairs).num_prepared == 2
+        assert run(pair=pairs).num_prepared == 0
+        # The other one has instrumental and vocals, which nothing can be aligned with.
+        assert run(pair=pairs, align_pairs=False).num_prepared == 1
+        assert run(pair=pairs, align_pairs=False).num_prepared == 0
+        assert run(pair=pairs).num_prepared == 1
+
+
 class TestNames:
     def test_a_library_is_the_same_from_whichever_folder_it_is_given(
         self,
@@ -230,7 +459,9 @@ class TestNames:
 
 class TestRefusals:
     def test_no_library_at_all(self, plan_of: Callable[..., PreparationPlan]) -> None:
-        with pytest.raises(InputError, match="no library was given; pass --instrumentals, --vocals or --pairs"):
+        with pytest.raises(
+            InputError, match="no library was given; pass --instrumentals, --vocals, --pairs or --npz with"
+        ):
             plan_of()
 
     def test_a_library_that_does_not_exist_is_named(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -27,6 +29,10 @@ def prepare(
             "mixtures/ and instruments/ with the same names. Repeatable."
         ),
     ] = None,
+    npz: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of the ancestor's patches ({song}_p0.npz and so on), of any kind. Repeatable."),
+    ] = None,
     validation: Annotated[
         str, typer.Option(metavar="FRACTION|FILE", help="Tracks kept for validation: a share, or a file of names.")
     ] = "0.1",
@@ -34,7 +40,23 @@ def prepare(
     n_fft: Annotated[int, typer.Option(help="STFT window, in samples.")] = 2048,
     hop_length: Annotated[int, typer.Option(help="STFT hop, in samples.")] = 1024,
     minimum_seconds: Annotated[float, typer.Option(help="Shorter tracks are named and left out.")] = 1.0,
+    precision: Annotated[
+        Literal["int16", "float32"], typer.Option(help="int16 takes half the space; float32 keeps every bit.")
+    ] = "int16",
+    align: Annotated[
+        bool, typer.Option(help="Move the halves of pairs to fit: offset, gain, polarity. Sources stay as they are.")
+    ] = True,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete cached tracks that the libraries given have no more.")
+    ] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Worker processes.")] = os.cpu_count() or 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Let the workers of a Dask cluster do it; they must see libraries and cache under the same paths.",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and what it would take.")] = False,
 ) -> None:
     """Turn libraries of audio into a spectrogram cache for training.
@@ -44,42 +66,62 @@ def prepare(
     from vrtool.audio.spectrogram import StftSpec
     from vrtool.preparation import Library, PreparationSettings, plan_preparation
     from vrtool.preparation import prepare as run
-    from vrtool.preparation.run import Progress, process_pool
+    from vrtool.preparation.run import Progress
 
     libraries = [
         *(Library(kind="instrumental", root=root) for root in instrumentals or ()),
         *(Library(kind="vocal", root=root) for root in vocals or ()),
         *(Library(kind="pair", root=root) for root in pairs or ()),
+        *(Library(kind="npz", root=root) for root in npz or ()),
     ]
     settings = PreparationSettings(
         output=output,
         stft=StftSpec(sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length),
+        precision=precision,
         validation=validation,
         minimum_seconds=minimum_seconds,
+        align_pairs=align,
+        prune=prune,
     )
     plan = plan_preparation(libraries, settings)
     if dry_run:
-        _print_estimate(plan, jobs)
+        _print_estimate(plan, jobs, scheduler)
         return
-    with progress_bar("preparing", "MB of audio") as advance, process_pool(jobs) as pool:
+    with _executor(jobs, scheduler, plan) as executor, progress_bar("preparing", "MB of audio") as advance:
 
         def show(progress: Progress) -> None:
             advance(progress.done_bytes // 1_000_000, progress.total_bytes // 1_000_000)
 
-        report = run(plan, pool, show)
+        report = run(plan, executor, show)
     _print_report(report)
+    _print_removed(plan)
     if report.problems:
         rest = "everything else is in the cache" if report.cache.tracks else "and there was nothing else"
         print_problems(report.problems, rest)
         raise typer.Exit(1)
 
 
-def _print_estimate(plan: PreparationPlan, jobs: int) -> None:
+def _executor(jobs: int, scheduler: str | None, plan: PreparationPlan) -> AbstractContextManager[Executor]:
+    if scheduler is None:
+        from vrtool.preparation.executors import process_pool
+
+        return process_pool(jobs)
+    from vrtool.preparation.cluster import dask_cluster
+
+    return dask_cluster(scheduler, [*plan.roots, plan.settings.output.absolute()])
+
+
+def _print_estimate(plan: PreparationPlan, jobs: int, scheduler: str | None) -> None:
     from vrtool.preparation.estimate import estimate
 
+    if scheduler is not None:
+        from vrtool.preparation.cluster import num_cluster_threads
+
+        jobs = num_cluster_threads(scheduler)
     expected = estimate(plan, jobs)
     console.print(f"to prepare      {expected.num_tracks} tracks, {expected.duration_seconds / 3600:.2f} hours")
     console.print(f"already there   {len(plan.finished)} tracks")
+    _print_removed(plan)
     console.print(f"cache grows by  {expected.cache_bytes / 1e9:.2f} GB ({expected.free_bytes / 1e9:.1f} GB are free)")
     console.print(f"time            about {expected.preparation_seconds / 60:.1f} minutes with {jobs} jobs")
     if expected.unknown_lengths:
@@ -101,3 +143,9 @@ def _print_report(report: PreparationReport) -> None:
         f"{kept} for validation ({report.num_prepared} prepared now, {report.num_unchanged} were there)",
         soft_wrap=True,
     )
+
+
+def _print_removed(plan: PreparationPlan) -> None:
+    if plan.removed:
+        what = "are deleted from the cache" if plan.settings.prune else "stay in the cache; --prune deletes them"
+        console.print(f"{len(plan.removed)} tracks that the libraries have no more {what}")

@@ -10,9 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vrtool.audio.waveform import probe_audio
+from vrtool.dataset.ancestor_patches import num_patch_frames
+from vrtool.dataset.npz_patch import read_patch_header
+from vrtool.dataset.rows import row_type
 from vrtool.errors import VrtoolError
+from vrtool.preparation.material import is_patch, stored_roles
 from vrtool.preparation.plan import PreparationPlan
-from vrtool.preparation.track import TrackTask, prepare_track, stored_roles
+from vrtool.preparation.task import TrackTask
+from vrtool.preparation.track import prepare_track
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +54,34 @@ def estimate(plan: PreparationPlan, num_jobs: int) -> Estimate:
 
 
 def _size(task: TrackTask) -> _Size | None:
-    roles = stored_roles(task.track)
     try:
-        infos = [probe_audio(source.path) for role in roles for source in task.track.sources[role]]
+        measured = _measure(task)
     except VrtoolError:
         return None
+    if measured is None:
+        return None
+    num_frames, num_channels = measured
+    num_rows = num_frames * num_channels * len(stored_roles(task.track))
+    return _Size(
+        task=task,
+        duration_seconds=num_frames * task.stft.hop_length / task.stft.sample_rate,
+        cache_bytes=num_rows * row_type(task.stft.num_bins, task.precision).itemsize,
+    )
+
+
+def _measure(task: TrackTask) -> tuple[int, int] | None:
+    """Return a track's frames and channels from its files' headers, None if one of them does not say."""
+    roles = stored_roles(task.track)
+    paths = [source.path for role in roles for source in task.track.sources[role]]
+    if is_patch(paths[0]):
+        first = task.track.sources[roles[0]]
+        return num_patch_frames([source.path for source in first]), read_patch_header(paths[0]).num_channels
+    infos = [probe_audio(path) for path in paths]
     lengths = [info.num_samples / info.sample_rate for info in infos if info.num_samples is not None]
     if len(lengths) < len(infos):
         return None
-    seconds = min(lengths)
-    num_channels = min(2, max(info.num_channels for info in infos))
-    # Two int16 a bin and a float32 scale, for each channel of each stored signal.
-    frame_bytes = len(roles) * num_channels * (4 * task.stft.num_bins + 4)
-    num_frames = task.stft.num_frames(round(seconds * task.stft.sample_rate))
-    return _Size(task=task, duration_seconds=seconds, cache_bytes=num_frames * frame_bytes)
+    num_frames = task.stft.num_frames(round(min(lengths) * task.stft.sample_rate))
+    return num_frames, min(2, max(info.num_channels for info in infos))
 
 
 def _seconds_per_second(sizes: Sequence[_Size]) -> float:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vrtool.atomic import DISK_FULL
-from vrtool.dataset.cache import Cache, write_manifest
+from vrtool.dataset.cache import Cache
 from vrtool.dataset.header import TrackHeader
-from vrtool.dataset.library import Problem, Track
+from vrtool.dataset.track import Problem, Track
 from vrtool.errors import InterruptedRunError, JobError, VrtoolError
-from vrtool.preparation.plan import PreparationPlan, start_cache
-from vrtool.preparation.track import TrackTask, prepare_track
+from vrtool.preparation.material import is_patch
+from vrtool.preparation.plan import PreparationPlan, finish_cache, remove_partial_files, start_cache
+from vrtool.preparation.task import TrackTask
+from vrtool.preparation.track import prepare_track
+from vrtool.processes import interrupts_held_back
 
-MAX_WINDOWS_WORKERS = 61
-"""What Windows can wait for at once, less what the pool itself needs (documented with ProcessPoolExecutor)."""
+UNSEEN_SECONDS = 60.0
+"""How long a network file system may deny a new file: Linux's NFS asks again after 60 seconds (acdirmax in nfs(5))."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,71 +45,37 @@ class PreparationReport:
     problems: tuple[Problem, ...]
 
 
-def process_pool(num_jobs: int) -> Executor:
-    """Return a pool of worker processes that leave Ctrl-C to their parent and end when it does."""
-    # Spawned, not forked: the parent's threads (progress display, BLAS) would be copied in whatever state they are in.
-    context = get_context("spawn")
-    workers = min(num_jobs, MAX_WINDOWS_WORKERS) if sys.platform == "win32" else num_jobs
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A parent that is killed tells nobody: its workers would wait for tasks for ever.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None, "a worker has a parent"
-    parent.join()
-    os._exit(1)
-
-
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Start processes that never get Ctrl-C, not even while they start; here it waits until the block has ended."""
-    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
-    # Children inherit the mask. It does not help here, where the signal finds another thread that takes it.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGINT, handler)
-    if held:
-        raise KeyboardInterrupt
-
-
 def prepare(
     plan: PreparationPlan, executor: Executor, on_progress: Callable[[Progress], None] | None = None
 ) -> PreparationReport:
     """Prepare a plan's tracks and return the report; the cache holds all that could be done, whatever happens.
 
     Tracks that cannot be used are in the report's problems. Raises InterruptedRunError on Ctrl-C after the tracks under
-    way are finished, OSError if the disk is full.
+    way are finished (a Dask cluster finishes them by itself), OSError if the disk is full, JobError if a worker process
+    was killed, or if workers have other disks than this process.
     """
     start_cache(plan)
     prepared: dict[Path, TrackHeader] = {}
     problems: list[Problem] = []
     futures: dict[Future[TrackHeader], TrackTask] = {}
-    meter = _Meter(plan, on_progress)
+    sizes_bytes = {task.destination: _source_bytes(task.track) for task in plan.tasks}
+    meter = _Meter(sizes_bytes, on_progress)
     try:
-        with _interrupts_held_back():
-            for task in plan.tasks:
-                futures[executor.submit(prepare_track, task)] = task
+        with interrupts_held_back():
+            # The longest first: one that began last would keep a single worker busy when all others have ended.
+            for task in sorted(plan.tasks, key=lambda task: sizes_bytes[task.destination], reverse=True):
+                # Absolute, as a worker of a cluster has another working directory.
+                futures[executor.submit(prepare_track, _with_absolute_destination(task))] = task
         for future in as_completed(futures):
             task = futures.pop(future)
             result = _outcome(future, task)
             if isinstance(result, Problem):
                 problems.append(result)
             else:
+                _check_shared(task.destination)
                 prepared[task.destination] = result
             meter.advance(task)
+        remove_partial_files(plan.settings.output)  # of workers that were killed while others went on
     except BrokenProcessPool as error:
         raise JobError(
             "a worker process was killed, most often because memory ran out; the finished tracks are kept: "
@@ -125,9 +90,7 @@ def prepare(
     finally:
         for future in futures:
             future.cancel()
-        cache = plan.cache(prepared)
-        if prepared or plan.finished:
-            write_manifest(cache)
+        cache = finish_cache(plan, prepared)
     return PreparationReport(
         cache=cache,
         num_prepared=len(prepared),
@@ -146,18 +109,47 @@ def _outcome(future: Future[TrackHeader], task: TrackTask) -> TrackHeader | Prob
     except OSError as error:
         if error.errno in DISK_FULL:
             raise
+        _check_seen(error, task.track)
         return _problem(task.track, f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except BrokenProcessPool:
+    except BrokenExecutor:
         raise
     except Exception as error:  # what one strange file sets off shall not end the work of a day
         return _problem(task.track, f"failed unexpectedly ({type(error).__name__}: {error})")
 
 
+def _with_absolute_destination(task: TrackTask) -> TrackTask:
+    return replace(task, destination=task.destination.absolute())
+
+
+def _check_shared(destination: Path) -> None:
+    """Raise JobError unless the file that a worker has written is here, too."""
+    deadline = time.monotonic() + UNSEEN_SECONDS
+    while not destination.is_file():
+        if time.monotonic() > deadline:
+            raise JobError(
+                f"{destination}: a worker has finished it, but it is not here; the cache must lie on a disk that all "
+                "machines share, under the same path, then run the same command again"
+            )
+        time.sleep(0.1)
+
+
+def _check_seen(error: OSError, track: Track) -> None:
+    """Raise JobError if what a worker did not find is a source that is here."""
+    sources = {str(source.path) for parts in track.sources.values() for source in parts}
+    if isinstance(error, FileNotFoundError) and error.filename in sources and Path(error.filename).exists():
+        raise JobError(
+            f"{error.filename}: it is here, but a worker does not find it; libraries must lie on a disk that all "
+            "machines share, under the same path, then run the same command again"
+        ) from error
+
+
 def _problem(track: Track, reason: str) -> Problem:
-    """Name a track by its file, or by the folder that all of its files are in."""
+    """Name a track by its file, by the folder that all of its files are in, or by what its patches begin with."""
     paths = list(dict.fromkeys(source.path for parts in track.sources.values() for source in parts))
     is_folder = len(paths) > 1 and len({path.parent for path in paths}) == 1
     where = str(paths[0].parent if is_folder else paths[0])
+    if is_patch(paths[0]):
+        where = str(paths[0].with_name(track.name.rpartition("/")[2]))
     return Problem(path=where, reason=reason.removeprefix(f"{where}: "))
 
 
@@ -165,7 +157,7 @@ def _finish_running(futures: dict[Future[TrackHeader], TrackTask]) -> dict[Path,
     """Drop what has not begun, wait for what has, and return what came of it."""
     running = {future: task for future, task in futures.items() if not future.cancel()}
     results: dict[Path, TrackHeader | Problem] = {}
-    with suppress(BrokenProcessPool, OSError):  # the interruption is the news
+    with suppress(BrokenExecutor, OSError):  # the interruption is the news
         for future, task in running.items():
             results[task.destination] = _outcome(future, task)
     return {path: result for path, result in results.items() if not isinstance(result, Problem)}
@@ -177,20 +169,20 @@ def _source_bytes(track: Track) -> int:
 
 
 class _Meter:
-    def __init__(self, plan: PreparationPlan, on_progress: Callable[[Progress], None] | None) -> None:
+    def __init__(self, sizes_bytes: Mapping[Path, int], on_progress: Callable[[Progress], None] | None) -> None:
         self._on_progress = on_progress
-        self._total_tracks = len(plan.tasks)
-        self._total_bytes = sum(_source_bytes(task.track) for task in plan.tasks)
+        self._sizes_bytes = sizes_bytes
+        self._total_bytes = sum(sizes_bytes.values())
         self._done_tracks = self._done_bytes = 0
 
     def advance(self, task: TrackTask) -> None:
         self._done_tracks += 1
-        self._done_bytes += _source_bytes(task.track)
+        self._done_bytes += self._sizes_bytes[task.destination]
         if self._on_progress is not None:
             self._on_progress(
                 Progress(
                     done_tracks=self._done_tracks,
-                    total_tracks=self._total_tracks,
+                    total_tracks=len(self._sizes_bytes),
                     done_bytes=self._done_bytes,
                     total_bytes=self._total_bytes,
                 )
