@@ -37,12 +37,13 @@ def main() -> None:
     with cache_from_command_line(__doc__ or "") as cache, tempfile.TemporaryDirectory(dir=".") as folder:
         drawer = default_drawer(cache)
         batches = TrainingBatches(drawer, builder(cache), batch_size=1, epoch_examples=NUM_EXAMPLES)
+        memory = np.ones(batches.largest_size, np.float32)  # used again and again, as a loader's worker does
         plans = [drawer.draw(0, index) for index in range(NUM_EXAMPLES)]
         patches = _write_patches(cache, plans, Path(folder))
 
         seconds = measure(
             {
-                "vrtool": lambda: [batches[number] for number in range(NUM_EXAMPLES)],
+                "vrtool": lambda: _write_all(batches, memory),
                 "common": lambda: [_common_example(plan, patches) for plan in plans],
             },
             NUM_ROUNDS,
@@ -50,6 +51,11 @@ def main() -> None:
     for name, taken in seconds.items():
         print(f"{name:8} {NUM_EXAMPLES / taken:8.1f} examples per second and core")
     print(verdict("vrtool / common", seconds["common"] / seconds["vrtool"], 10.0))
+
+
+def _write_all(batches: TrainingBatches, memory: FloatArray) -> None:
+    for number in range(NUM_EXAMPLES):
+        batches.write(number, memory)
 
 
 Patches = dict[tuple[str, str], Path]

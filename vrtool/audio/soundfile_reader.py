@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import soundfile
 
 from vrtool.audio.formats import AudioInfo, FloatArray, RefusedError
@@ -15,6 +16,9 @@ from vrtool.errors import AudioError
 # libsndfile's "unknown" is the largest number of its type, as for a flac file written to a pipe; it then
 # fails on reading up to the end.
 UNKNOWN_FRAMES = 1 << 62
+
+# Full scale of 16-bit samples is 1.
+INTEGER_STEP = np.float32(2.0**-15)
 
 
 class SoundfileReader:
@@ -48,9 +52,11 @@ class SoundfileReader:
     def blocks(self, block_samples: int) -> Iterator[FloatArray]:
         """Yield the audio in order as (channel, sample); see Reader."""
         decoded = 0
+        # libsndfile would return the same numbers, four times as slowly.
+        dtype = "int16" if self.info.subtype == "PCM_16" else "float32"
         while True:
             try:
-                block = self._file.read(block_samples, dtype="float32", always_2d=True)
+                block = self._file.read(block_samples, dtype=dtype, always_2d=True)
             except soundfile.LibsndfileError as error:
                 raise AudioError(
                     f"{self._path}: expected {self.info.subtype} audio, found damaged data after "
@@ -60,7 +66,7 @@ class SoundfileReader:
             if len(block) == 0:
                 break
             decoded += len(block)
-            yield block.T
+            yield block.T if dtype == "float32" else np.multiply(block.T, INTEGER_STEP, dtype=np.float32)
         refuse_shorter(self._path, self.info.num_samples, decoded, self.info.sample_rate)
 
     def close(self) -> None:

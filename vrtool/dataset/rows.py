@@ -24,6 +24,8 @@ RowArray = npt.NDArray[np.void]
 PART_TYPES: dict[Precision, np.dtype[Any]] = {"int16": np.dtype("<i2"), "float32": np.dtype("<f4")}
 PEAK_BYTES = 4
 LARGEST_INTEGER = 32767.0
+ROUNDER = np.float32(1.5 * 2**23)
+"""Added and taken away again, it rounds numbers below 2^22 to the nearest integer, eight at a time."""
 SILENT_PEAK = 1e-30
 """A row whose peak is below this is stored as zeros: the reciprocal of its step would overflow."""
 
@@ -110,6 +112,6 @@ def _encode_integers(source: FloatArray, words: npt.NDArray[np.int16]) -> FloatA
                 peaks[frame, channel] = largest * relative
                 factor = np.float32(LARGEST_INTEGER) / (largest * relative)
             for position in range(num_bins):
-                real[position] = np.int16(np.rint(row[2 * position] * factor))
-                imaginary[position] = np.int16(np.rint(row[2 * position + 1] * factor))
+                real[position] = np.int16(row[2 * position] * factor + ROUNDER - ROUNDER)
+                imaginary[position] = np.int16(row[2 * position + 1] * factor + ROUNDER - ROUNDER)
     return peaks
