@@ -19,14 +19,16 @@ from vrtool.training.config import TrainingConfig
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
 
 keys = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1)
-plain = (
-    st.booleans()
-    | st.integers(-(2**63), 2**63 - 1)
-    | st.floats(allow_nan=False)
-    # Lone surrogates are no text, and TOML wants DEL and its like escaped in a way of its own.
-    | st.text(st.characters(exclude_categories=("Cs", "Cc")))
+# Lone surrogates are no text, and TOML wants DEL and its like escaped in a way of its own.
+printable = st.text(st.characters(exclude_categories=("Cs", "Cc")))
+plain = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | printable
+values = st.recursive(
+    plain,
+    # Keys of tables are names that people gave to folders.
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(printable, inner, max_size=3),
+    max_leaves=6,
 )
-documents = st.dictionaries(keys, st.dictionaries(keys, plain | st.lists(plain, max_size=3)), max_size=3)
+documents = st.dictionaries(keys, st.dictionaries(keys, values), max_size=3)
 
 
 def parse(text: str, *overrides: str) -> Recipe:
@@ -52,6 +54,28 @@ class TestWhatARecipeSays:
         assert recipe.training == TrainingConfig(learning_rate=1.0, num_steps=7)
         assert type(recipe.training.learning_rate) is float
 
+    def test_stages_of_crops_are_pairs(self) -> None:
+        assert parse("[training]\ncrop_stages = [[10, 256], [20, 512]]\n").training.crop_stages == (
+            (10, 256),
+            (20, 512),
+        )
+        assert parse("[training]\ncrop_stages = []\n").training.crop_stages == ()
+        assert parse("", "training.crop_stages=[[1, 8]]").training.crop_stages == ((1, 8),)
+
+    @pytest.mark.parametrize("text", [
+        '[augmentation]\nlibrary_weights = { "vocal/choirs" = 0.5, "pair/夜 🎤 #1" = 2 }\n',
+        '[augmentation.library_weights]\n"vocal/choirs" = 0.5\n"pair/夜 🎤 #1" = 2\n',
+    ])  # fmt: skip
+    def test_weights_are_a_table_of_libraries(self, text: str) -> None:
+        recipe = parse(text)
+        assert recipe.augmentation.library_weights == {"vocal/choirs": 0.5, "pair/夜 🎤 #1": 2.0}
+        assert all(type(weight) is float for weight in recipe.augmentation.library_weights.values())
+        assert parse(recipe.text) == recipe
+
+    def test_weights_can_be_set_on_the_command_line(self) -> None:
+        recipe = parse("", 'augmentation.library_weights={ "vocal/choirs" = 3 }')
+        assert recipe.augmentation.library_weights == {"vocal/choirs": 3.0}
+
     def test_every_default_can_be_written_down(self) -> None:
         owners: tuple[Any, ...] = (StftSpec(), ModelConfig(), AugmentationConfig(), TrainingConfig())
         values: dict[str, dict[str, Any]] = {}
@@ -64,7 +88,8 @@ class TestWhatARecipeSays:
         assert (recipe.stft, recipe.model, recipe.augmentation, recipe.training) == owners
 
     def test_its_text_gives_it_again_overrides_and_all(self) -> None:
-        recipe = parse("[model]\nchannels = 4\n[stft]\nhop_length = 512\n", "training.num_steps=9", "model.norm=post")
+        text = "[model]\nchannels = 4\n[stft]\nhop_length = 512\n[training]\ncrop_stages = [[1, 2], [3, 4]]\n"
+        recipe = parse(text, "training.num_steps=9", "model.norm=post")
         again = parse(recipe.text)
         assert again == recipe
         assert again.training.num_steps == 9
@@ -134,6 +159,22 @@ class TestRefusals:
         ("[training]\noptimiser = []\n", r"\[training\] optimiser must be one of 'adam', 'adamw', found \[\]"),
         ("[training]\nnum_steps = 0\n", r"\[training\] num_steps must be 1 or more, found 0"),
         ("[training]\nseed = 1979-05-27\n", r"\[training\] seed must be a whole number"),
+        ("[training]\ncrop_stages = 3\n", r"\[training\] crop_stages must be a list, found 3"),
+        ("[training]\ncrop_stages = [3]\n", r"\[training\] crop_stages must be a list of 2 numbers, found 3"),
+        ("[training]\ncrop_stages = [[1, 2, 3]]\n", r"\[training\] crop_stages must be a list of 2 numbers, found"),
+        ("[training]\ncrop_stages = [[1, 2.5]]\n", r"\[training\] crop_stages must be a whole number, found 2\.5"),
+        ("[training]\ncrop_stages = [[1, 8], [0, 8]]\n", r"\[training\] crop_stages must be pairs of 1 or more"),
+        ("[training]\ncrop_stages = [[1, -8]]\n", r"\[training\] crop_stages must be pairs of 1 or more"),
+        ("[augmentation]\nlibrary_weights = 3\n", r"\[augmentation\] library_weights must be a table such as"),
+        ("[augmentation]\nlibrary_weights = [1]\n", r"\[augmentation\] library_weights must be a table"),
+        (
+            "[augmentation]\nlibrary_weights = { 'vocal/a' = 'x' }\n",
+            r"\[augmentation\] library_weights 'vocal/a' must be a number, found 'x'",
+        ),
+        (
+            "[augmentation]\nlibrary_weights = { 'vocal/a' = -1 }\n",
+            r"\[augmentation\] library_weights: 'vocal/a' must be 0 or more, found -1",
+        ),
         ("[model]\nbias = 1\n", r"\[model\] bias must be true or false, found 1"),
         ("[model]\narchitecture = 1\n", r"\[model\] architecture must be a text in quotes, found 1"),
         ("[model]\nchannels = 0\n", r"\[model\] channels must be at least 1, found 0"),

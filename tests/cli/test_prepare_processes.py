@@ -9,14 +9,18 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 
+from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import FloatArray
 from vrtool.dataset.cache import open_cache
+from vrtool.preparation import Library, PreparationSettings, plan_preparation
+from vrtool.preparation import prepare as prepare_plan
 from vrtool.preparation import spool as spool_module
 
 Make = Callable[..., FloatArray]
@@ -25,26 +29,44 @@ Command = Callable[..., CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
 
 PATIENCE_SECONDS = 180.0
+NUM_PAIRS = 6
 MANY = 60
 """Tracks of a library that takes so long that a run is still at it when its first tracks are seen to be finished."""
 
 
-@pytest.fixture
-def many(tmp_path: Path, make_signal: Make, write_sound: Write) -> Path:
-    first = write_sound(tmp_path / "many/t000.wav", make_signal(0, seconds=5.0))
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the libraries `many` and `pairs` lie. Not to be changed."""
+    return tmp_path_factory.mktemp("libraries")
+
+
+@pytest.fixture(scope="module")
+def many(libraries: Path, make_signal: Make, write_sound: Write) -> Path:
+    first = write_sound(libraries / "many/t000.wav", make_signal(0, seconds=5.0))
     for number in range(1, MANY):
         os.link(first, first.with_name(f"t{number:03}.wav"))
-    return tmp_path / "many"
+    return libraries / "many"
 
 
-@pytest.fixture
-def pairs(tmp_path: Path, make_signal: Make, write_sound: Write) -> Path:
+@pytest.fixture(scope="module")
+def pairs(libraries: Path, make_signal: Make, write_sound: Write) -> Path:
     """Six pairs that have to be aligned."""
-    for number in range(6):
+    for number in range(NUM_PAIRS):
         instrumental, voice = (make_signal(seed, seconds=4.0, level=0.05) for seed in (number, number + 50))
-        write_sound(tmp_path / f"pairs/song{number}/mixture.wav", instrumental + voice)
-        write_sound(tmp_path / f"pairs/song{number}/instrumental.wav", 2 * instrumental[:, 100 * number :])
-    return tmp_path / "pairs"
+        write_sound(libraries / f"pairs/song{number}/mixture.wav", instrumental + voice)
+        write_sound(libraries / f"pairs/song{number}/instrumental.wav", 2 * instrumental[:, 100 * number :])
+    return libraries / "pairs"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(many: Path, pairs: Path, libraries: Path, tiny_stft: StftSpec) -> dict[str, bytes]:
+    """The contents of the cache of both libraries, prepared in one go."""
+    settings = PreparationSettings(output=libraries / "cache", stft=tiny_stft, minimum_seconds=0.5)
+    both = [Library(kind="vocal", root=many), Library(kind="pair", root=pairs)]
+    with ThreadPoolExecutor(1) as executor:
+        report = prepare_plan(plan_preparation(both, settings), executor)
+    assert report.problems == ()
+    return contents(settings.output)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -86,13 +108,19 @@ def is_alive(process_group: int) -> bool:
 @pytest.mark.skipif(os.name != "posix", reason="signals and process groups")
 class TestKilled:
     def test_a_run_killed_at_any_moments_and_run_to_its_end_is_as_if_undisturbed(
-        self, start_prepare: Start, prepare: Command, many: Path, pairs: Path, output: Path, tmp_path: Path
+        self,
+        start_prepare: Start,
+        prepare: Command,
+        many: Path,
+        pairs: Path,
+        output: Path,
+        undisturbed: dict[str, bytes],
     ) -> None:
-        words = ("--vocals", many, "--pairs", pairs, "--output")
+        words = ("--vocals", many, "--pairs", pairs, "--output", output)
         rng = np.random.default_rng(0)
         finished: dict[Path, tuple[int, int]] = {}
         for num_jobs, num_more, with_workers in ((1, 0, True), (2, 1, True), (1, 4, False), (2, 7, True)):
-            process = start_prepare(*words, output, "--jobs", num_jobs)
+            process = start_prepare(*words, "--jobs", num_jobs)
             wait_for_tracks(process, output, len(finished) + num_more)
             time.sleep(rng.uniform(0.0, 0.02))
             if with_workers:
@@ -106,13 +134,12 @@ class TestKilled:
             assert finished.items() <= now.items()
             finished = now
         assert 0 < len(finished) < MANY
-        done = prepare(*words, output)
-        missing = MANY + 6 - len(finished)
+        done = prepare(*words)
+        missing = MANY + NUM_PAIRS - len(finished)
         assert f"({missing} prepared now, {len(finished)} were there)" in done.stdout
         assert finished.items() <= track_files(output).items()
-        prepare(*words, tmp_path / "undisturbed")
         # What was left half-written would be in it, too.
-        assert contents(output) == contents(tmp_path / "undisturbed")
+        assert contents(output) == undisturbed
 
     def test_ctrl_c_is_a_sentence_exit_code_1_and_a_whole_cache(
         self, start_prepare: Start, many: Path, output: Path
@@ -147,11 +174,10 @@ class TestTwoAtTheSameTime:
     def test_both_end_well_and_together_make_the_cache_of_one(
         self,
         start_prepare: Start,
-        prepare: Command,
         many: Path,
         pairs: Path,
         output: Path,
-        tmp_path: Path,
+        undisturbed: dict[str, bytes],
         shares_a_library: bool,
     ) -> None:
         first = ("--vocals", many)
@@ -161,22 +187,19 @@ class TestTwoAtTheSameTime:
             _, err = process.communicate(timeout=PATIENCE_SECONDS)
             assert (process.returncode, said(err)) == (0, "")
         tracks = open_cache(output).tracks
-        assert len(tracks) == MANY + 6
-        assert [track.verify() for track in tracks] == [None] * len(tracks)
-        prepare(*first, "--pairs", pairs, "--output", tmp_path / "undisturbed")
-        assert contents(output) == contents(tmp_path / "undisturbed")
+        assert [track.verify() for track in tracks] == [None] * (MANY + NUM_PAIRS)
+        assert contents(output) == undisturbed
 
     def test_one_of_them_killed_leaves_no_trace_when_the_other_ends(
-        self, start_prepare: Start, prepare: Command, many: Path, output: Path, tmp_path: Path
+        self, start_prepare: Start, many: Path, pairs: Path, output: Path, undisturbed: dict[str, bytes]
     ) -> None:
-        words = ("--vocals", many, "--output")
-        killed, other = (start_prepare(*words, output, "--jobs", "1") for _ in range(2))
+        words = ("--vocals", many, "--pairs", pairs, "--output", output)
+        killed, other = (start_prepare(*words, "--jobs", "1") for _ in range(2))
         wait_for_tracks(killed, output, 3)
         os.killpg(killed.pid, signal.SIGKILL)
         _, err = other.communicate(timeout=PATIENCE_SECONDS)
         assert (other.returncode, said(err)) == (0, "")
-        prepare(*words, tmp_path / "undisturbed")
-        assert contents(output) == contents(tmp_path / "undisturbed")
+        assert contents(output) == undisturbed
 
 
 @pytest.fixture
@@ -194,10 +217,19 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 class TestDiskFull:
     def test_it_ends_with_one_sentence_and_whole_files_only(
-        self, tiny_disk: Path, many: Path, start_prepare: Start, prepare: Command
+        self,
+        tiny_disk: Path,
+        tmp_path: Path,
+        start_prepare: Start,
+        prepare: Command,
+        make_signal: Make,
+        write_sound: Write,
     ) -> None:
+        for number in range(10):
+            write_sound(tmp_path / f"vocals/v{number}.wav", make_signal(number, seconds=5.0))  # 0.33 MB of cache
         output = tiny_disk / "cache"
-        process = start_prepare("--vocals", many, "--output", output, "--jobs", "2")
+        words = ("--vocals", tmp_path / "vocals", "--output", output)
+        process = start_prepare(*words, "--jobs", "2")
         out, err = process.communicate(timeout=PATIENCE_SECONDS)
         assert (process.returncode, out) == (1, "")
         assert re.fullmatch(
@@ -209,10 +241,10 @@ class TestDiskFull:
         assert finished
         assert not list(output.rglob(".*partial*"))
         subprocess.run(["mount", "-o", "remount,size=100m", str(tiny_disk)], check=True)
-        again = prepare("--vocals", many, "--output", output)
-        assert f"({MANY - len(finished)} prepared now, {len(finished)} were there)" in again.stdout
+        again = prepare(*words)
+        assert f"({10 - len(finished)} prepared now, {len(finished)} were there)" in again.stdout
         assert finished.items() <= track_files(output).items()
-        assert [track.verify() for track in open_cache(output).tracks] == [None] * MANY
+        assert [track.verify() for track in open_cache(output).tracks] == [None] * 10
 
     def test_a_track_whose_audio_alone_is_too_large_is_no_other_matter(
         self,

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from vrtool.audio.decoding import BLOCK_SAMPLES
 from vrtool.audio.waveform import Waveform, read_audio, resample, write_audio
-from vrtool.dataset.library import Source
-from vrtool.dataset.sources import read_sources
+from vrtool.dataset.sources import open_sources, read_sources
+from vrtool.dataset.track import Source
 from vrtool.errors import AudioError, InputError
 
 FloatArray = npt.NDArray[np.float32]
@@ -99,3 +100,70 @@ def test_a_broken_source_is_named(tmp_path: Path) -> None:
 def test_a_missing_source_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.wav: expected an audio file, found nothing of that name"):
         read_sources((Source(path=tmp_path / "gone.wav"),))
+
+
+class TestStreaming:
+    @pytest.mark.parametrize("lengths", [
+        (BLOCK_SAMPLES, BLOCK_SAMPLES), (BLOCK_SAMPLES + 1, BLOCK_SAMPLES), (2 * BLOCK_SAMPLES, 2 * BLOCK_SAMPLES - 1),
+        (BLOCK_SAMPLES - 1, 2 * BLOCK_SAMPLES), (3 * BLOCK_SAMPLES + 7, 3 * BLOCK_SAMPLES), (5, 3),
+    ])  # fmt: skip
+    def test_blocks_are_the_sum_up_to_the_end_of_the_shortest(self, tmp_path: Path, lengths: tuple[int, int]) -> None:
+        # At a rate at which half a second is more than the lengths differ by.
+        rate = 192_000
+        one, other = noise(0, num_samples=lengths[0]), noise(1, num_samples=lengths[1])
+        sources = (
+            source(tmp_path / "a.wav", one, sample_rate=rate),
+            source(tmp_path / "b.wav", other, gain=-0.5, sample_rate=rate),
+        )
+        shortest = min(lengths)
+        with open_sources(sources) as stream:
+            assert (stream.sample_rate, stream.num_channels) == (rate, 2)
+            blocks = list(stream.blocks)
+        assert max(block.shape[1] for block in blocks) <= BLOCK_SAMPLES
+        expected = one[:, :shortest] - np.float32(0.5) * other[:, :shortest]
+        np.testing.assert_array_equal(np.concatenate(blocks, axis=1), expected)
+
+    def test_streams_of_several_rates_are_added_sample_by_sample(self, tmp_path: Path) -> None:
+        # What is resampled comes in other blocks than what is not.
+        low, high = noise(0, num_samples=100_000), noise(1, num_channels=1, num_samples=200_000)
+        sources = (
+            source(tmp_path / "low.wav", low),
+            source(tmp_path / "high.wav", high, sample_rate=16_000),
+        )
+        expected = resample(Waveform(samples=low, sample_rate=8000), 16_000).samples + high
+        with open_sources(sources) as stream:
+            assert (stream.sample_rate, stream.num_channels) == (16_000, 2)
+            np.testing.assert_allclose(np.concatenate(list(stream.blocks), axis=1), expected, atol=1e-6)
+
+    def test_every_file_is_shown_as_it_was_decoded(self, tmp_path: Path) -> None:
+        one, other = noise(0, num_samples=100_000), noise(1, num_channels=1, num_samples=200_000)
+        sources = (
+            source(tmp_path / "a.wav", one, gain=-2.0),
+            source(tmp_path / "b.wav", other, sample_rate=16_000),
+        )
+        shown: dict[str, list[FloatArray]] = {"a.wav": [], "b.wav": []}
+        with open_sources(
+            sources, sample_rate=4000, on_block=lambda source, block: shown[source.path.name].append(block.copy())
+        ) as stream:
+            assert stream.sample_rate == 4000
+            assert sum(block.shape[1] for block in stream.blocks) == 50_000
+        np.testing.assert_array_equal(np.concatenate(shown["a.wav"], axis=1), one)
+        np.testing.assert_array_equal(np.concatenate(shown["b.wav"], axis=1), other)
+
+    def test_lengths_are_compared_to_the_very_end(self, tmp_path: Path) -> None:
+        sources = (
+            source(tmp_path / "a.wav", noise(0, num_samples=BLOCK_SAMPLES)),
+            source(tmp_path / "b.wav", noise(1, num_samples=2 * BLOCK_SAMPLES)),
+        )
+        with open_sources(sources) as stream:
+            assert next(stream.blocks).shape == (2, BLOCK_SAMPLES)
+            with pytest.raises(AudioError, match=r"a\.wav: expected 16\.38 s of audio as in b\.wav, found 8\.19 s"):
+                list(stream.blocks)
+
+    @pytest.mark.parametrize("lengths", [(0, 100), (100, 0), (0, 0), (0,)])
+    def test_a_file_without_audio_is_refused_by_name(self, tmp_path: Path, lengths: tuple[int, ...]) -> None:
+        sources = [
+            source(tmp_path / f"{place}.wav", noise(0, num_samples=length)) for place, length in enumerate(lengths)
+        ]
+        with pytest.raises(AudioError, match=rf"{lengths.index(0)}\.wav"):
+            read_sources(sources)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +17,14 @@ from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import Waveform, write_audio
 from vrtool.dataset.augmentation import AugmentationConfig
 from vrtool.dataset.cache import Cache, open_cache
+from vrtool.dataset.examples import ExampleBuilder
 from vrtool.errors import InputError, InterruptedRunError, JobError, RecipeError
 from vrtool.model import ModelConfig
 from vrtool.model.checkpoint import load_checkpoint, load_model
 from vrtool.preparation import Library, PreparationSettings, plan_preparation, prepare
+from vrtool.training import trainer
 from vrtool.training.config import TrainingConfig
+from vrtool.training.loading import load_batches
 from vrtool.training.run_folder import RunFolder
 from vrtool.training.trainer import StepReport, TrainingSetup, Watcher, train
 from vrtool.training.validation import ValidationResult, validation_set
@@ -97,13 +102,17 @@ def test_a_run_learns_to_tell_high_from_low(cache: Cache, tmp_path: Path) -> Non
     assert last["instrumental_nsdr_db"] > 10.0
 
 
-def test_a_run_stopped_and_resumed_ends_with_the_weights_of_an_undisturbed_one(cache: Cache, tmp_path: Path) -> None:
-    run(SETUP, cache, tmp_path / "whole")
+@pytest.mark.parametrize("crop_stages", [(), ((4, 8),)])
+def test_a_run_stopped_and_resumed_ends_with_the_weights_of_an_undisturbed_one(
+    cache: Cache, tmp_path: Path, crop_stages: tuple[tuple[int, int], ...]
+) -> None:
+    setup = with_training(crop_stages=crop_stages)
+    run(setup, cache, tmp_path / "whole")
     steps: list[int] = []
     watcher = Watcher(on_step=lambda report: steps.append(report.step), stop_asked=lambda: steps[-1] == 3)
     with pytest.raises(InterruptedRunError, match=r"stopped after step 3 of 6.*--resume"):
-        run(SETUP, cache, tmp_path / "parts", watcher=watcher)
-    run(SETUP, cache, tmp_path / "parts", resume=True)
+        run(setup, cache, tmp_path / "parts", watcher=watcher)
+    run(setup, cache, tmp_path / "parts", resume=True)
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert metrics(tmp_path / "whole", "validation") == metrics(tmp_path / "parts", "validation")
@@ -120,10 +129,30 @@ def test_metrics_written_after_the_last_checkpoint_are_dropped_on_resuming(cache
 
 
 def test_the_number_of_loader_workers_changes_nothing(cache: Cache, tmp_path: Path) -> None:
-    run(with_training(num_steps=2), cache, tmp_path / "none")
-    run(with_training(num_steps=2, num_loader_workers=2), cache, tmp_path / "two")
+    setup = with_training(crop_stages=((1, 8),))
+    run(setup, cache, tmp_path / "none")
+    run(replace(setup, training=replace(setup.training, num_loader_workers=2)), cache, tmp_path / "two")
     none, two = weights(tmp_path / "none"), weights(tmp_path / "two")
     assert all(torch.equal(none[name], two[name]) for name in none)
+
+
+@pytest.mark.parametrize(("epoch_examples", "steps_per_epoch"), [(5, 2), (8, 2), (9, 3), (0, 1)])
+def test_crops_grow_after_epochs_of_whole_steps(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch_examples: int, steps_per_epoch: int
+) -> None:
+    # A step is 2 passes of 2 examples; with 0, an epoch has an example for each of the 3 instrumentals.
+    lengths: list[int] = []
+
+    def seen(*arguments: Any, **options: Any) -> Iterator[torch.Tensor]:
+        for batch in load_batches(*arguments, **options):
+            lengths.append(batch.shape[-1])
+            yield batch
+
+    monkeypatch.setattr(trainer, "load_batches", seen)
+    setup = with_training(crop_stages=((1, 8), (1, 12)), epoch_examples=epoch_examples, num_validation_examples=0)
+    run(setup, cache, tmp_path)
+    batches_per_epoch = 2 * steps_per_epoch
+    assert lengths == ([8] * batches_per_epoch + [12] * batches_per_epoch + [16] * 12)[:12]
 
 
 def test_a_checkpoint_gives_the_mask_of_the_network_that_was_trained(cache: Cache, tmp_path: Path) -> None:
@@ -135,8 +164,6 @@ def test_a_checkpoint_gives_the_mask_of_the_network_that_was_trained(cache: Cach
 
 
 def validation_results(cache: Cache, checkpoint: Path) -> ValidationResult:
-    from vrtool.dataset.examples import ExampleBuilder
-
     builder = ExampleBuilder(tracks={track.key: track for track in cache.tracks}, stft=cache.stft)
     examples = validation_set(cache, builder, crop_frames=16, num_examples=3)
     result = examples.judge(load_model(checkpoint), CPU)
@@ -194,3 +221,31 @@ def test_a_network_of_fixed_length_needs_crops_of_that_length(cache: Cache, tmp_
     fixed = replace(SETUP, model=replace(SETUP.model, position="ancestor", crop_frames=32))
     with pytest.raises(RecipeError, match=r"crops have 16 frames, this network takes exactly 32"):
         run(fixed, cache, tmp_path)
+
+
+def test_a_network_of_fixed_length_has_no_use_for_shorter_crops(cache: Cache, tmp_path: Path) -> None:
+    setup = with_training(crop_stages=((1, 8),))
+    fixed = replace(setup, model=replace(SETUP.model, position="ancestor", crop_frames=16))
+    with pytest.raises(RecipeError, match=r"crops have 8 and 16 frames, this network takes exactly 16"):
+        run(fixed, cache, tmp_path)
+
+
+def test_a_library_that_training_does_not_know_is_refused(cache: Cache, tmp_path: Path) -> None:
+    weighted = replace(SETUP.augmentation, library_weights={"vocal/choirs": 2.0})
+    with pytest.raises(RecipeError, match=r"'vocal/choirs'.*known are instrumental/instrumentals, vocal/vocals"):
+        run(replace(SETUP, augmentation=weighted), cache, tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_weights_that_leave_nothing_to_train_on_are_refused(cache: Cache, tmp_path: Path) -> None:
+    weighted = replace(SETUP.augmentation, library_weights={"vocal/vocals": 0.0})
+    with pytest.raises(InputError, match="found 3 instrumentals, 0 vocals and 0 pairs"):
+        run(replace(SETUP, augmentation=weighted), cache, tmp_path)
+
+
+def test_a_network_is_judged_by_tracks_kept_for_validation_in_full_crops(cache: Cache) -> None:
+    builder = ExampleBuilder(tracks={track.key: track for track in cache.tracks}, stft=cache.stft)
+    examples = validation_set(cache, builder, crop_frames=16, num_examples=20)
+    kept = {track.key for track in cache.tracks if track.split == "validation"}
+    assert {layer.track for plan in examples.plans for layer in plan.layers} == kept
+    assert {plan.num_frames for plan in examples.plans} == {16}

@@ -73,7 +73,7 @@ def search_offset(mixture: Signal, part: Signal, sample_rate: int) -> CoarseOffs
     return CoarseOffset(
         offset_samples=lag * grid.decimation,
         confidence=_confidence(found, grid, lag),
-        sounding=grid.run_edges()[:-1][found.energy > SOUNDING_SHARE * found.energy.mean()] * grid.decimation,
+        sounding=grid.run_edges[:-1][found.energy > SOUNDING_SHARE * found.energy.mean()] * grid.decimation,
     )
 
 
@@ -81,7 +81,8 @@ def search_offset(mixture: Signal, part: Signal, sample_rate: int) -> CoarseOffs
 class _Grid:
     """How the song is cut into blocks; lengths in samples of the low rate.
 
-    `run_starts` (run,) are within a block: the runs are what the energy of the part is measured of.
+    The energy of the part is measured in runs between `run_edges` (run + 1,): `runs_per_block` in each block, and
+    others of about that length behind the last block, as far as the part may be moved.
     """
 
     decimation: int
@@ -90,36 +91,37 @@ class _Grid:
     block: int
     num_blocks: int
     blocks_per_stretch: int
-    run_starts: npt.NDArray[np.int64]
+    runs_per_block: int
+    run_edges: npt.NDArray[np.int64]
 
     @classmethod
     def of(cls, mixture_samples: int, part_samples: int, sample_rate: int) -> _Grid:
         decimation = max(1, round(sample_rate / COARSE_RATE))
         rate = sample_rate / decimation
         length = math.ceil(mixture_samples / decimation)
+        max_lag = min(round(MAX_OFFSET_SECONDS * rate), max(length, math.ceil(part_samples / decimation)))
         wanted = min(max(length / BLOCKS_PER_SONG, MIN_BLOCK_SECONDS * rate), MAX_BLOCK_SECONDS * rate)
         num_blocks = math.ceil(length / wanted)
         # All of equal length: a short one at the end would have a correlation of a few samples, all peaks.
         block = math.ceil(length / num_blocks)
-        num_runs = max(1, round(block / (RUN_SECONDS * rate)))
+        runs_per_block = max(1, round(block / (RUN_SECONDS * rate)))
+        in_block = np.linspace(0, block, runs_per_block, endpoint=False).astype(np.int64)
+        in_song = (np.arange(num_blocks)[:, np.newaxis] * block + in_block).ravel()
+        behind = num_blocks * block + np.arange(0, max_lag, math.ceil(block / runs_per_block))
         return cls(
             decimation=decimation,
-            max_lag=min(round(MAX_OFFSET_SECONDS * rate), max(length, math.ceil(part_samples / decimation))),
+            max_lag=max_lag,
             nearby=round(NEARBY_SECONDS * rate),
             block=block,
             num_blocks=num_blocks,
             blocks_per_stretch=math.ceil(num_blocks / MAX_STRETCHES),
-            run_starts=np.linspace(0, block, num_runs, endpoint=False).astype(np.int64),
+            runs_per_block=runs_per_block,
+            run_edges=np.concatenate([in_song, behind, [num_blocks * block + max_lag]]),
         )
 
     @property
     def num_stretches(self) -> int:
         return math.ceil(self.num_blocks / self.blocks_per_stretch)
-
-    def run_edges(self) -> npt.NDArray[np.int64]:
-        """Return where each run of the song begins, and in the end where the last one ends: (run + 1,)."""
-        starts = np.arange(self.num_blocks)[:, np.newaxis] * self.block + self.run_starts
-        return np.append(starts.ravel(), self.num_blocks * self.block)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +152,8 @@ def _correlate(mixture: Signal, part: Signal, grid: _Grid) -> _Correlations:
     fft_length = _fft_length(len(window))
     cross_of_song = np.zeros(fft_length // 2 + 1, np.complex128)
     whitened = np.zeros((grid.num_stretches, 2 * max_lag + 1), np.float32)
-    energy = np.empty((grid.num_blocks, len(grid.run_starts)))
+    energy = []
+    runs_of_block = grid.run_edges[: grid.runs_per_block]
     for index in range(grid.num_blocks):
         start = index * block
         window[:-block] = window[block:].copy()
@@ -162,10 +165,16 @@ def _correlate(mixture: Signal, part: Signal, grid: _Grid) -> _Correlations:
         # Bins 60 dB below the mean stay small: what a codec cut out has phases, too, but no meaning.
         cross /= magnitude + (1e-6 * magnitude.mean() + TINY)
         whitened[index // grid.blocks_per_stretch] += _lags(np.fft.irfft(cross, fft_length), max_lag)
-        inside = window[max_lag : max_lag + block]
-        energy[index] = np.add.reduceat(np.square(inside, dtype=np.float64), grid.run_starts)
+        energy.append(_energy_of_runs(window[max_lag : max_lag + block], runs_of_block))
+    runs_behind = grid.run_edges[grid.num_blocks * grid.runs_per_block : -1] - grid.num_blocks * block
+    energy.append(_energy_of_runs(window[max_lag + block :], runs_behind))
     plain = _lags(_magnitude_between_samples(cross_of_song, fft_length), max_lag)
-    return _Correlations(whitened=whitened, plain=plain, energy=energy.ravel())
+    return _Correlations(whitened=whitened, plain=plain, energy=np.concatenate(energy))
+
+
+def _energy_of_runs(samples: FloatArray, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    energy: npt.NDArray[np.float64] = np.add.reduceat(np.square(samples, dtype=np.float64), starts)
+    return energy
 
 
 def _magnitude_between_samples(cross_spectrum: npt.NDArray[np.complex128], length: int) -> npt.NDArray[np.float64]:
@@ -206,8 +215,9 @@ def _energy_between(
     found: _Correlations, grid: _Grid, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
     """Return the energy of the part from `starts` to `ends`, evenly spread within runs."""
-    edges, cumulative = grid.run_edges(), np.append(0.0, found.energy.cumsum())
-    energy: npt.NDArray[np.float64] = np.interp(ends, edges, cumulative) - np.interp(starts, edges, cumulative)
+    cumulative = np.append(0.0, found.energy.cumsum())
+    before_end, before_start = (np.interp(bounds, grid.run_edges, cumulative) for bounds in (ends, starts))
+    energy: npt.NDArray[np.float64] = before_end - before_start
     return energy
 
 

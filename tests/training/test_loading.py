@@ -1,0 +1,72 @@
+"""Batches from worker processes, against the same batches made here."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+
+from vrtool.dataset.augmentation import AugmentationConfig, CropSchedule, PlanDrawer
+from vrtool.dataset.cache import Cache
+from vrtool.dataset.examples import ExampleBuilder, TrainingBatches
+from vrtool.dataset.pools import make_pools
+from vrtool.errors import CacheError
+from vrtool.training.loading import PREFETCH_BATCHES, load_batches
+
+CROPS = CropSchedule(num_frames=40, stages=((2, 12), (1, 56)))
+
+
+def batches_of(cache: Cache) -> TrainingBatches:
+    """Return batches of two examples, five an epoch; crops have 12, 12, 56 and then 40 frames."""
+    drawer = PlanDrawer(config=AugmentationConfig(), pools=make_pools(cache.tracks, {}), crops=CROPS)
+    builder = ExampleBuilder(tracks={track.key: track for track in cache.tracks}, stft=cache.stft)
+    return TrainingBatches(drawer, builder, batch_size=2, epoch_examples=10)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_come_in_order_and_stay_until_the_next_is_asked_for(small_cache: Cache, num_workers: int) -> None:
+    batches = batches_of(small_cache)
+    # From the middle of an epoch, as after resuming; more of them than workers have slots for.
+    numbers = range(3, 3 + 3 * (num_workers * PREFETCH_BATCHES + 1))
+    state = torch.get_rng_state()
+    loaded = load_batches(batches, numbers, num_workers=num_workers, pin_memory=False)
+    for number, batch in zip(numbers, loaded, strict=True):
+        time.sleep(0.05 if num_workers else 0.0)  # the workers come as far as they may
+        assert batch.shape[-1] == CROPS.at(number // 5)
+        assert torch.equal(batch, batches[number])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_what_a_worker_finds_wrong_is_raised_here(small_cache: Cache, tmp_path: Path) -> None:
+    paths = {track.key: tmp_path / f"{number}.h5" for number, track in enumerate(small_cache.tracks)}
+    for track in small_cache.tracks:
+        content = bytearray(track.path.read_bytes())
+        for stored in track.header.storage.values():
+            rows = track.header.num_frames * track.header.num_channels
+            for row in range(rows):
+                start = stored.offset_bytes + row * track.header.row_type.itemsize
+                content[start : start + 4] = np.float32(np.nan).tobytes()
+        paths[track.key].write_bytes(content)
+    tracks = tuple(replace(track, path=paths[track.key]) for track in small_cache.tracks)
+    loaded = load_batches(batches_of(replace(small_cache, tracks=tracks)), range(2), num_workers=1, pin_memory=False)
+    with pytest.raises(CacheError, match="holds numbers that are no audio"):
+        next(loaded)
+
+
+def test_workers_end_when_no_more_batches_are_wanted(small_cache: Cache) -> None:
+    before = set(multiprocessing.active_children())
+    loaded = load_batches(batches_of(small_cache), range(1000), num_workers=2, pin_memory=False)
+    next(loaded)
+    workers = set(multiprocessing.active_children()) - before
+    assert len(workers) == 2
+    cast(Generator[torch.Tensor], loaded).close()
+    for worker in workers:
+        worker.join(timeout=30)
+        assert worker.exitcode is not None
