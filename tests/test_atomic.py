@@ -182,6 +182,12 @@ with atomic_path(pathlib.Path(sys.argv[1])) as partial:
         remove_abandoned(tmp_path)
         assert list(tmp_path.iterdir()) == []
 
+    def test_a_finished_file_is_locked_no_more(self, tmp_path: Path) -> None:
+        with atomic_path(tmp_path / "track.h5") as partial:
+            partial.write_bytes(b"whole")
+        with (tmp_path / "track.h5").open("rb+") as file:
+            assert try_lock(file.fileno()) is not False
+
     def test_a_folder_that_is_not_there_has_nothing_to_remove(self, tmp_path: Path) -> None:
         remove_abandoned(tmp_path / "nowhere")
 

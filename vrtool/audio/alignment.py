@@ -20,7 +20,8 @@ from vrtool.audio.spectrogram import ComplexArray, hann_window
 __all__ = ["MAX_OFFSET_SECONDS", "MIN_CONFIDENCE", "Alignment", "align"]
 
 # Below it, the two files are not of one recording, or not at one speed. Of 38 real songs, the halves of a song were at
-# 0.84 and above (0.71 with the vocals at -20 dB, 0.68 in excerpts of 20 s), two different songs at 0.
+# 0.84 and above (0.71 with the vocals at -20 dB, 0.47 in excerpts of 20 s), two different songs at 0 (0.23 in excerpts
+# of 3 s).
 MIN_CONFIDENCE = 0.4
 
 # A part 30 dB below the mixture where it sounds is not heard in it. Short excerpts of different songs may agree on an
@@ -118,9 +119,9 @@ def _fine_offset(mixture: Signal, part: Signal, coarse: int, sounding: npt.NDArr
 
     Where the cross-spectrum, divided by its magnitude to the power of 3/4, has its peak: between plain correlation,
     which is broad for tonal music, and phases alone. Those are misled by mp3's filter bank, whose errors in weak bins
-    repeat every 32 samples in both halves (17 of 88 real pairs were out by some samples, with 3/4 none). Donohue,
-    Hannemann and Dietz, "Performance of phase transform for detecting sound sources with microphone arrays in
-    reverberant and noisy environments" (2007), found 0.65 to 0.8 best as well.
+    repeat every 32 samples in both halves (17 of 88 real pairs were out by some samples, with 3/4 none). The
+    "PHAT-beta" of Donohue, Hannemann and Dietz, "Performance of phase transform for detecting sound sources with
+    microphone arrays in reverberant and noisy environments" (2007), who suggest 0.5 to 0.7 for theirs.
     """
     total = np.zeros(FRAME // 2 + 1, np.complex128)
     for of_mixture, of_part in _spectra(mixture, part, coarse, sounding):

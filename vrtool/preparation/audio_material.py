@@ -214,8 +214,8 @@ def _align(spools: Mapping[Role, Spool], stft: StftSpec) -> Alignment:
             f"its {role} is not heard in its mixture (only {found.confidence:.0%} of the song fits); expected the same "
             "recording, at the same speed; pass --no-align if it is"
         )
-    is_exact = found.gain > 0.0 and abs(20.0 * math.log10(found.gain)) < EXACT_GAIN_DB
-    return replace(found, gain=1.0) if is_exact else found
+    is_exact = abs(20.0 * math.log10(abs(found.gain))) < EXACT_GAIN_DB
+    return replace(found, gain=math.copysign(1.0, found.gain)) if is_exact else found
 
 
 def _cut_alike(signals: Sequence[Signal], alignment: Alignment) -> list[Stretch]:
