@@ -67,13 +67,15 @@ def prepare(
                 # Absolute, as a worker of a cluster has another working directory.
                 futures[executor.submit(prepare_track, _with_absolute_destination(task))] = task
         for future in as_completed(futures):
-            task = futures.pop(future)
+            # Taken out only when noted down: an interruption in between shall not forget it.
+            task = futures[future]
             result = _outcome(future, task)
             if isinstance(result, Problem):
                 problems.append(result)
             else:
                 _check_shared(task.destination)
                 prepared[task.destination] = result
+            del futures[future]
             meter.advance(task)
         remove_partial_files(plan.settings.output)  # of workers that were killed while others went on
     except BrokenProcessPool as error:
@@ -157,8 +159,9 @@ def _finish_running(futures: dict[Future[TrackHeader], TrackTask]) -> dict[Path,
     """Drop what has not begun, wait for what has, and return what came of it."""
     running = {future: task for future, task in futures.items() if not future.cancel()}
     results: dict[Path, TrackHeader | Problem] = {}
-    with suppress(BrokenExecutor, OSError):  # the interruption is the news
-        for future, task in running.items():
+    for future, task in running.items():
+        # The interruption is the news, and may have come from this very task.
+        with suppress(BrokenExecutor, OSError, KeyboardInterrupt):
             results[task.destination] = _outcome(future, task)
     return {path: result for path, result in results.items() if not isinstance(result, Problem)}
 
