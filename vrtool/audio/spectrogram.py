@@ -18,6 +18,7 @@ import numpy.typing as npt
 import scipy.fft
 
 from vrtool.audio.formats import FloatArray
+from vrtool.audio.overlap_add import OverlapAdd
 from vrtool.audio.signal import ArraySignal, Signal, read_padded
 from vrtool.errors import InputError
 
@@ -129,46 +130,83 @@ def istft(spectrogram: ComplexArray, spec: StftSpec, num_samples: int) -> FloatA
     num_channels, num_bins, num_frames = spectrogram.shape
     assert num_bins == spec.num_bins
     assert num_frames == spec.num_frames(num_samples)
-    hop = spec.hop_length
-    # The overlap-add is done hop by hop: a frame is `num_parts` rows of one hop (the last filled up with
-    # zeros when the hop does not divide n_fft), and part k of frame t is added to row t + k. No loop over
-    # frames is needed.
-    num_parts = math.ceil(spec.n_fft / hop)
-    rows = np.empty((num_channels, num_frames + num_parts - 1, hop), np.float32)
-    window = hann_window(spec.n_fft)
-    # Sums in float64: with a small hop they have hundreds of terms. `carry` is what the last block began.
-    carry = np.zeros((num_channels, num_parts - 1, hop))
-    for start in range(0, num_frames, BLOCK_FRAMES):
-        block = spectrogram[:, :, start : start + BLOCK_FRAMES].transpose(0, 2, 1)
-        count = block.shape[1]
-        frames = np.zeros((num_channels, count, num_parts * hop), np.float32)
-        np.multiply(scipy.fft.irfft(block, spec.n_fft), window, out=frames[:, :, : spec.n_fft])
-        parts = frames.reshape(num_channels, count, num_parts, hop)
-        sums = np.zeros((num_channels, count + num_parts - 1, hop))
-        sums[:, : num_parts - 1] = carry
-        for part in range(num_parts):
-            sums[:, part : part + count] += parts[:, :, part]
-        rows[:, start : start + count] = sums[:, :count]
-        carry = sums[:, count:]
-    rows[:, num_frames:] = carry
-    _divide_by_window_sum(rows, window, num_frames)
-    # Row 0 begins where frame 0 does, half a window before the signal.
-    signal: FloatArray = rows.reshape(num_channels, -1)
-    return signal[:, spec.n_fft // 2 :][:, :num_samples]
+    signal = np.empty((num_channels, num_samples), np.float32)
+    num_written = 0
+    for piece in _istft_pieces(spectrogram, spec):
+        # The last frame's window reaches beyond the signal's end.
+        wanted = piece[:, : num_samples - num_written]
+        signal[:, num_written : num_written + wanted.shape[1]] = wanted
+        num_written += wanted.shape[1]
+    return signal
 
 
-def _divide_by_window_sum(rows: FloatArray, window: FloatArray, num_frames: int) -> None:
-    """Divide overlap-added `rows` (channel, row, hop) by the sum of the squared windows on each sample."""
-    _, num_rows, hop = rows.shape
-    num_parts = num_rows - num_frames + 1
-    squares = np.zeros(num_parts * hop)
-    squares[: window.size] = np.square(window, dtype=np.float64)
-    parts = squares.reshape(num_parts, hop)
-    # All rows between have every part of a frame on them, hence one and the same sum.
-    rows[:, num_parts - 1 : num_frames] /= parts.sum(0, dtype=np.float64).astype(np.float32)
-    for row in range(num_rows):
-        if num_parts - 1 <= row < num_frames:
-            continue
-        total = parts[max(0, row - num_frames + 1) : row + 1].sum(0)
-        # Close to zero only at the outer feet of the first and last window, outside of the signal.
-        rows[:, row] /= np.maximum(total, 1e-3).astype(np.float32)
+def _istft_pieces(spectrogram: ComplexArray, spec: StftSpec) -> Iterator[FloatArray]:
+    stream = IstftStream(spec, len(spectrogram))
+    for start in range(0, spectrogram.shape[2], BLOCK_FRAMES):
+        yield stream.push(spectrogram[:, :, start : start + BLOCK_FRAMES].transpose(0, 2, 1))
+    yield stream.finish()
+
+
+class StftStream:
+    """`stft` of a signal that is still coming: samples in, frames out as soon as all under their window is there."""
+
+    def __init__(self, spec: StftSpec, num_channels: int) -> None:
+        self._spec = spec
+        # What lies under the next frame's window on; before the signal there is silence.
+        self._samples = np.zeros((num_channels, spec.n_fft // 2), np.float32)
+        self._num_samples = 0
+        self._num_frames = 0
+
+    def push(self, samples: FloatArray) -> ComplexArray:
+        """Take the next samples (channel, sample), return the frames now known, complex64 (channel, frame, bin).
+
+        Frame t is known once t * hop_length + n_fft / 2 samples were pushed; there may be none to return.
+        """
+        self._num_samples += samples.shape[1]
+        self._samples = np.concatenate((self._samples, samples), axis=1)
+        num_known = 1 + (self._samples.shape[1] - self._spec.n_fft) // self._spec.hop_length
+        return self._take(max(0, num_known))
+
+    def finish(self) -> ComplexArray:
+        """Return the frames (channel, frame, bin) still owed, under whose windows silence follows the signal."""
+        count = self._spec.num_frames(self._num_samples) - self._num_frames
+        missing = (count - 1) * self._spec.hop_length + self._spec.n_fft - self._samples.shape[1]
+        self._samples = np.pad(self._samples, ((0, 0), (0, missing)))
+        return self._take(count)
+
+    def _take(self, count: int) -> ComplexArray:
+        """Return the next `count` frames, one or more samples of each being there."""
+        if count == 0:
+            return np.zeros((len(self._samples), 0, self._spec.num_bins), np.complex64)
+        hop = self._spec.hop_length
+        frames = transform_segment(self._samples[:, : (count - 1) * hop + self._spec.n_fft], self._spec)
+        self._samples = self._samples[:, count * hop :]
+        self._num_frames += count
+        return frames
+
+
+class IstftStream:
+    """The inverse of a spectrogram that is still coming: frames in, samples out as soon as no frame reaches to them."""
+
+    def __init__(self, spec: StftSpec, num_channels: int) -> None:
+        self._spec = spec
+        self._overlap_add = OverlapAdd(hann_window(spec.n_fft), spec.hop_length, num_channels)
+        # Frame 0 begins half a window before the signal.
+        self._num_before = spec.n_fft // 2
+
+    def push(self, spectrogram: ComplexArray) -> FloatArray:
+        """Take the next frames (channel, frame, bin), return the samples now known, float32 (channel, sample).
+
+        With frame t come the samples before (t + 1) * hop_length - n_fft / 2.
+        """
+        return self._within(self._overlap_add.push(scipy.fft.irfft(spectrogram, self._spec.n_fft)))
+
+    def finish(self) -> FloatArray:
+        """Return the samples up to the end of the last frame's window, which is beyond the signal's end: cut there."""
+        return self._within(self._overlap_add.finish())
+
+    def _within(self, samples: FloatArray) -> FloatArray:
+        """Return samples without those that stand before the signal."""
+        num_before = min(self._num_before, samples.shape[1])
+        self._num_before -= num_before
+        return samples[:, num_before:]
