@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vrtool.model.gradients import bin_convolution, depthwise_time_convolution
+
 # How fast batch norm's running statistics follow: over some 50 batches rather than torch's 10, because a batch on a
 # small machine holds two songs, and what separation normalises with should not depend on which songs came last.
 NORM_MOMENTUM = 0.02
@@ -27,8 +29,23 @@ class FrameConvolution(nn.Module):
         """Return (B, T, F / stride, out_channels) from (B, T, F, in_channels)."""
         # Seen as (B, C, T, F) this memory is what torch calls channels last; oneDNN convolves it several times faster,
         # forward and backward, than planes of (T, F), where so few channels leave its kernels nothing to do.
-        x = self.norm(self.convolution(x.permute(0, 3, 1, 2)))
-        return functional.leaky_relu(x).permute(0, 2, 3, 1)
+        planes = x.permute(0, 3, 1, 2)
+        y = self._normed(planes) if self.training else self._folded(planes)
+        return functional.leaky_relu(y, inplace=True).permute(0, 2, 3, 1)
+
+    def _normed(self, planes: Tensor) -> Tensor:
+        y: Tensor = self.norm(bin_convolution(planes, self.convolution.weight, self.convolution.stride[1]))
+        return y
+
+    def _folded(self, planes: Tensor) -> Tensor:
+        """Convolve with weights that do what batch norm's fixed statistics and the convolution do one after another."""
+        norm = self.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        weight = self.convolution.weight * scale[:, None, None, None]
+        bias = norm.bias - norm.running_mean * scale
+        return functional.conv2d(planes, weight, bias, self.convolution.stride, self.convolution.padding)
 
 
 class Ascent(nn.Module):
@@ -40,11 +57,22 @@ class Ascent(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Return (B, T, F, out_channels) from (B, T, F / 2, in_channels) and the skip (B, T, F, skip_channels)."""
-        # The number of frames stays, so that bilinear interpolation is linear in bins and leaves frames apart.
-        size = skip.shape[1:3]
-        raised = functional.interpolate(x.permute(0, 3, 1, 2), size=size, mode="bilinear", align_corners=True)
-        joined: Tensor = self.convolution(torch.cat((raised.permute(0, 2, 3, 1), skip), dim=-1))
+        joined: Tensor = self.convolution(torch.cat((doubled(x), skip), dim=-1))
         return joined
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Return (B, T, 2 F, C) from (B, T, F, C), linear between bins, the outermost ones in place.
+
+    The new bin i looks at i (F - 1) / (2 F - 1): for i = 2 m that is m / (2 F - 1) below bin m, for i = 2 m + 1 it is
+    (F - 1 - m) / (2 F - 1) above it. The same as torch's bilinear interpolation, in half its time.
+    """
+    num_bins = x.shape[2]
+    share = torch.arange(num_bins, dtype=x.dtype, device=x.device)[:, None] / (2 * num_bins - 1)
+    steps = x.diff(dim=2)
+    below = x - functional.pad(steps, (0, 0, 1, 0)) * share
+    above = x + functional.pad(steps, (0, 0, 0, 1)) * share.flip(0)
+    return torch.stack((below, above), dim=3).flatten(2, 3)
 
 
 class TimeConvolution(nn.Conv1d):
@@ -79,12 +107,7 @@ class DepthwiseTimeConvolution(nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, T, F) from (B, T, F)."""
-        # As an image of height one whose channels, the bins, lie last in memory: five times faster than conv1d.
-        image = x.unsqueeze(1).permute(0, 3, 1, 2)
-        weight = self.weight.unsqueeze(2)
-        padding = (0, self.kernel_size[0] // 2)
-        y = functional.conv2d(image, weight, self.bias, padding=padding, groups=self.groups)
-        return y.permute(0, 2, 3, 1).squeeze(1)
+        return depthwise_time_convolution(x, self.weight, self.bias)
 
 
 class SeparableTimeConvolution(nn.Module):

@@ -6,19 +6,28 @@ Level 0 works on all bins but the topmost, each deeper level on half the bins of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vrtool.errors import InputError
 from vrtool.model.config import ModelConfig
 from vrtool.model.convolution import Ascent, FrameConvolution
+from vrtool.model.layout import frame_features, frame_mask
+from vrtool.model.levels import level_bins, level_widths, require_bands_that_fit
 from vrtool.model.network import Network
+from vrtool.model.recomputation import recomputed
 from vrtool.model.transformer import DecoderBlock, EncoderBlock
 
-# Features of each level, in multiples of ModelConfig.channels.
-WIDTHS = (1, 2, 4, 6, 8)
+# How a level calls a block on what it is given: at once, or so that training computes it again.
+BlockCall = Callable[..., Tensor]
+
+
+def _called(block: nn.Module, *inputs: Any) -> Tensor:
+    y: Tensor = block(*inputs)
+    return y
 
 
 class EncoderLevel(nn.Module):
@@ -31,13 +40,14 @@ class EncoderLevel(nn.Module):
         self.blocks = nn.ModuleList(
             EncoderBlock(width + index, num_bins, config) for index in range(config.num_encoders)
         )
+        self.call: BlockCall = _called
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, T, F / stride, out_channels + num_encoders) from (B, T, F, in_channels)."""
-        x = self.convolutions(x)
+        features = [self.call(self.convolutions, x)]
         for block in self.blocks:
-            x = torch.cat((x, block(x)), dim=-1)
-        return x
+            features.append(self.call(block, tuple(features)))
+        return torch.cat(features, dim=-1)
 
 
 class DecoderLevel(nn.Module):
@@ -49,12 +59,14 @@ class DecoderLevel(nn.Module):
             DecoderBlock(width + index, width + config.num_encoders, num_bins, config)
             for index in range(config.num_decoders)
         )
+        self.call: BlockCall = _called
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Return (B, T, F, width + num_decoders) from (B, T, F, width) and the skip (B, T, F, width + num_encoders)."""
+        features = [x]
         for block in self.blocks:
-            x = torch.cat((x, block(x, skip)), dim=-1)
-        return x
+            features.append(self.call(block, tuple(features), skip))
+        return torch.cat(features, dim=-1)
 
 
 class FrameTransformer(Network):
@@ -63,12 +75,23 @@ class FrameTransformer(Network):
     Lists of parts are in the order of levels, finest first.
     """
 
+    settings = frozenset(
+        {
+            "num_channels", "n_fft", "channels", "num_bands", "feedforward_dim", "num_encoders", "num_decoders",
+            "crop_frames", "dropout", "bias", "norm", "position", "compression",
+        }
+    )  # fmt: skip
+
+    @classmethod
+    def require_buildable(cls, config: ModelConfig) -> None:
+        """Raise RecipeError unless every level's bins can be shared out evenly among the bands."""
+        require_bands_that_fit(config)
+
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.requires_frames = config.crop_frames if config.position == "ancestor" else None
-        widths = [factor * config.channels for factor in WIDTHS]
-        bins = config.level_bins
+        widths = level_widths(config)
+        bins = level_bins(config)
         self.encoders = nn.ModuleList([_first_level(widths[0], config)])
         for (above, width), num_bins in zip(pairwise(widths), bins[1:], strict=True):
             self.encoders.append(_descent(above + config.num_encoders, width, num_bins, config))
@@ -82,48 +105,35 @@ class FrameTransformer(Network):
 
     def forward(self, magnitude: Tensor) -> Tensor:
         """Return the mask (B, C, F, T) in [0, 1] from magnitudes of the same shape in [0, 1]; InputError for others."""
-        self._require_shape(magnitude)
-        x = _channels_last(magnitude[:, :, :-1]) ** self.config.compression
+        self.require_shape(magnitude)
+        x = frame_features(magnitude) ** self.config.compression
         skips = []
         for encoder in self.encoders:
             x = encoder(x)
             skips.append(x)
         # The blocks that turn the way up begin with what the deepest convolutions made; the encoder blocks' channels
         # they see as their skip.
-        x = x[..., : self.config.channels * WIDTHS[-1]]
+        x = x[..., : level_widths(self.config)[-1]]
         for level in reversed(range(1, len(skips))):
             x = self.decoders[level](x, skips[level])
-            x = self.ascents[level - 1](x, skips[level - 1])
+            # Quickly made of large features: training never keeps what is in between.
+            x = recomputed(self.ascents[level - 1], x, skips[level - 1])
         x = self.output(self.decoders[0](x, skips[0]))
-        return _mask(x)
+        return frame_mask(x)
 
-    def _require_shape(self, magnitude: Tensor) -> None:
-        channels, bins, frames = self.config.num_channels, self.config.num_bins, self.requires_frames
-        found = tuple(magnitude.shape)
-        if magnitude.ndim != 4 or found[1:3] != (channels, bins) or frames not in (None, found[3]):
-            raise InputError(
-                f"the network takes magnitudes (batch, {channels}, {bins}, {frames or 'frames'}), found {found}"
-            )
+    def recompute_activations(self) -> None:
+        """Let training compute each block's activations again on its way back instead of keeping them.
+
+        It takes up to a third more time; the gradients are the same.
+        """
+        for level in (*self.encoders, *self.decoders):
+            level.call = recomputed
 
 
 def _first_level(width: int, config: ModelConfig) -> EncoderLevel:
-    return EncoderLevel([FrameConvolution(config.num_channels, width)], config.level_bins[0], config)
+    return EncoderLevel([FrameConvolution(config.num_channels, width)], level_bins(config)[0], config)
 
 
 def _descent(in_channels: int, width: int, num_bins: int, config: ModelConfig) -> EncoderLevel:
     convolutions = [FrameConvolution(in_channels, width), FrameConvolution(width, width, stride=2)]
     return EncoderLevel(convolutions, num_bins, config)
-
-
-def _channels_last(magnitude: Tensor) -> Tensor:
-    """(B, C, F, T) to (B, T, F, C), laid out in memory as its shape says."""
-    return magnitude.permute(0, 3, 2, 1).contiguous()
-
-
-def _mask(logits: Tensor) -> Tensor:
-    """Return the mask (B, C, F + 1, T) in [0, 1] from logits (B, T, F, C); the top bin repeats the one below it.
-
-    Frames lie before bins in its memory, as they do in a cache's spectrograms.
-    """
-    planes = logits.permute(0, 3, 1, 2)
-    return torch.cat((planes, planes[..., -1:]), dim=-1).contiguous().sigmoid().transpose(2, 3)

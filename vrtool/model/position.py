@@ -30,8 +30,7 @@ class RotaryPosition(nn.Module):
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Return what the queries gathered, (B, H, T, D)."""
         turn = self.rotation(query.shape[-2], query.device)
-        query, key = _turned(query, *turn), _turned(key, *turn)
-        return functional.scaled_dot_product_attention(query, key, value)
+        return functional.scaled_dot_product_attention(_turned(query, *turn), _turned(key, *turn), value)
 
     def rotation(self, num_frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the cosine and the sine of every frame's angles: shape (T, D // 2), float32."""
@@ -43,10 +42,12 @@ class RotaryPosition(nn.Module):
 
 
 def _turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    num_pairs = cosine.shape[-1]
-    cosine, sine = cosine.to(x.dtype), sine.to(x.dtype)
-    first, second, odd = x[..., :num_pairs], x[..., num_pairs : 2 * num_pairs], x[..., 2 * num_pairs :]
-    return torch.cat((first * cosine - second * sine, second * cosine + first * sine, odd), dim=-1)
+    """Return x (..., T, D) with the pairs of values d and D // 2 + d turned."""
+    num_pairs, num_odd = cosine.shape[-1], x.shape[-1] % 2
+    cosine = functional.pad(cosine.repeat(1, 2), (0, num_odd), value=1.0).to(x.dtype)
+    sine = functional.pad(torch.cat((-sine, sine), dim=-1), (0, num_odd)).to(x.dtype)
+    first, second, odd = x.tensor_split((num_pairs, 2 * num_pairs), dim=-1)
+    return torch.addcmul(x * cosine, torch.cat((second, first, odd), dim=-1), sine)
 
 
 class RelativePosition(nn.Module):
@@ -103,8 +104,16 @@ class AncestorPosition(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Return what the queries gathered, (B, H, T, D)."""
-        bias = ((query * self.scale) @ self.table).transpose(-1, -2)
-        return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=self.scale)
+        # Both terms are one product of twice the width, [q_i, E_i] . [k_j, q_j], which fused attention takes without a
+        # (T, T) mask, whose gradient would need several such planes per band; zeros bring the values to that width.
+        # Both factors are views of one tensor [k, q, E].
+        width = query.shape[-1]
+        rows = self.table.T.contiguous().to(query.dtype).expand_as(query)
+        joined = torch.cat((key, query, rows), dim=-1)
+        gathered = functional.scaled_dot_product_attention(
+            joined[..., width:], joined[..., : 2 * width], functional.pad(value, (0, width)), scale=self.scale
+        )
+        return gathered[..., :width]
 
 
 # The rules by the name that ModelConfig.position gives them, each made from (num_bins, num_bands, crop_frames).

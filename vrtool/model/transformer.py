@@ -1,19 +1,25 @@
 """The transformer blocks of the frame transformer, after the evolved transformer (So et al. 2019, figure 3).
 
 Inside a block x is (B, T, F): batch, frame, bin. A block looks at a level's features (B, T, F, C) through a bottleneck,
-a linear map from all channels to one, and returns (B, T, F, 1), which becomes one more channel.
+a linear map from all channels to one, and returns (B, T, F, 1), which becomes one more channel. The channels come as a
+list of parts, first the level's own, then one of each block before: joining them for every block would copy them all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vrtool.model.attention import MultibandFrameAttention
 from vrtool.model.config import ModelConfig
 from vrtool.model.convolution import SeparableTimeConvolution, TimeConvolution
+from vrtool.model.dropout import Dropout
+from vrtool.model.gradients import relu_sum, squared_relu
+from vrtool.model.recomputation import recomputed
 
 
 class PreNorm(nn.Module):
@@ -23,12 +29,12 @@ class PreNorm(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(num_bins)
         self.layer = layer
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, *memory: Tensor) -> Tensor:
         """Return (B, T, F) from (B, T, F), and from `memory` of the same shape if the layer takes one."""
         update: Tensor = self.dropout(self.layer(self.norm(x), *memory))
-        return x + update
+        return update.add_(x)
 
 
 class PostNorm(PreNorm):
@@ -36,7 +42,7 @@ class PostNorm(PreNorm):
 
     def forward(self, x: Tensor, *memory: Tensor) -> Tensor:
         """Return (B, T, F) from (B, T, F), and from `memory` of the same shape if the layer takes one."""
-        normed: Tensor = self.norm(x + self.dropout(self.layer(x, *memory)))
+        normed: Tensor = self.norm(self.dropout(self.layer(x, *memory)).add_(x))
         return normed
 
 
@@ -66,7 +72,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, T, F) from (B, T, F)."""
-        y: Tensor = self.outward(functional.relu(self.inward(x)).square())
+        y: Tensor = self.outward(squared_relu(self.inward(x)))
         return y
 
 
@@ -85,7 +91,11 @@ class EncoderBranches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, T, F) from (B, T, F)."""
-        branches = _padded_sum(functional.relu(self.wide(x)), functional.relu(self.narrow(x)))
+        branches = relu_sum(self.wide(x), functional.relu(self.narrow(x), inplace=True))
+        return recomputed(self._merged, branches)
+
+    def _merged(self, branches: Tensor) -> Tensor:
+        # The widest tensors of a block, which norm and depthwise convolution make quickly: training never keeps them.
         merged: Tensor = self.merge(self.norm(branches))
         return merged
 
@@ -105,13 +115,28 @@ class DecoderBranches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, T, F) from (B, T, F)."""
-        branches = _padded_sum(functional.relu(self.wide(x)), self.narrow(x))
+        branches = relu_sum(self.wide(x), self.narrow(x))
+        return recomputed(self._merged, branches)
+
+    def _merged(self, branches: Tensor) -> Tensor:
+        # The widest tensors of a block, which norm and depthwise convolution make quickly: training never keeps them.
         merged: Tensor = self.merge(self.norm(branches))
         return merged
 
 
-def _padded_sum(wide: Tensor, narrow: Tensor) -> Tensor:
-    return wide + functional.pad(narrow, (0, wide.shape[-1] - narrow.shape[-1]))
+class Bottleneck(nn.Linear):
+    """A linear map from all channels of a level's features to one."""
+
+    def __init__(self, in_channels: int, *, bias: bool) -> None:
+        super().__init__(in_channels, 1, bias=bias)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:  # type: ignore[override]  # parts, not the whole
+        """Return (B, T, F) from parts (B, T, F, ...) that have in_channels together."""
+        weights = torch.split(self.weight, [part.shape[-1] for part in features], dim=1)
+        x = functional.linear(features[0], weights[0], self.bias).squeeze(-1)
+        for part, weight in zip(features[1:], weights[1:], strict=True):
+            x = x + functional.linear(part, weight).squeeze(-1)
+        return x
 
 
 class ParallelAttention(nn.Module):
@@ -124,8 +149,8 @@ class ParallelAttention(nn.Module):
 
     def forward(self, x: Tensor, memory: Tensor) -> Tensor:
         """Return (B, T, F) from `x` and the skip's `memory`, both (B, T, F)."""
-        gathered: Tensor = self.self_attention(x) + self.skip_attention(x, memory)
-        return gathered
+        gathered: Tensor = self.self_attention(x)
+        return gathered.add_(self.skip_attention(x, memory))
 
 
 class EncoderBlock(nn.Module):
@@ -135,15 +160,15 @@ class EncoderBlock(nn.Module):
         super().__init__()
         width, bias = config.feedforward_dim, config.bias
         residual = partial(RESIDUALS[config.norm], num_bins, dropout=config.dropout)
-        self.bottleneck = nn.Linear(in_channels, 1, bias=bias)
+        self.bottleneck = Bottleneck(in_channels, bias=bias)
         self.gate = residual(layer=GatedLinearUnit(num_bins, bias=bias))
         self.branches = residual(layer=EncoderBranches(num_bins, width, bias=bias))
         self.self_attention = residual(layer=MultibandFrameAttention(num_bins, config))
         self.feedforward = residual(layer=FeedForward(num_bins, width, bias=bias))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Return (B, T, F, 1) from a level's features (B, T, F, in_channels)."""
-        x: Tensor = self.bottleneck(features).squeeze(-1)
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return (B, T, F, 1) from parts (B, T, F, ...) of a level's features, in_channels together."""
+        x: Tensor = self.bottleneck(features)
         x = self.gate(x)
         x = self.branches(x)
         x = self.self_attention(x)
@@ -162,18 +187,18 @@ class DecoderBlock(nn.Module):
         super().__init__()
         width, bias = config.feedforward_dim, config.bias
         residual = partial(RESIDUALS[config.norm], num_bins, dropout=config.dropout)
-        self.bottleneck = nn.Linear(in_channels, 1, bias=bias)
-        self.skip_bottleneck = nn.Linear(skip_channels, 1, bias=bias)
+        self.bottleneck = Bottleneck(in_channels, bias=bias)
+        self.skip_bottleneck = Bottleneck(skip_channels, bias=bias)
         self.parallel_attention = residual(layer=ParallelAttention(num_bins, config))
         self.branches = residual(layer=DecoderBranches(num_bins, width, bias=bias))
         self.self_attention = residual(layer=MultibandFrameAttention(num_bins, config))
         self.skip_attention = residual(layer=MultibandFrameAttention(num_bins, config))
         self.feedforward = residual(layer=FeedForward(num_bins, width, bias=bias))
 
-    def forward(self, features: Tensor, skip: Tensor) -> Tensor:
-        """Return (B, T, F, 1) from features (B, T, F, in_channels) and the skip (B, T, F, skip_channels)."""
-        x: Tensor = self.bottleneck(features).squeeze(-1)
-        memory = self.skip_bottleneck(skip).squeeze(-1)
+    def forward(self, features: Sequence[Tensor], skip: Tensor) -> Tensor:
+        """Return (B, T, F, 1) from parts (B, T, F, ...) of the features and the skip (B, T, F, skip_channels)."""
+        x: Tensor = self.bottleneck(features)
+        memory = self.skip_bottleneck([skip])
         x = self.parallel_attention(x, memory)
         x = self.branches(x)
         x = self.self_attention(x)
