@@ -27,8 +27,15 @@ MAY_IMPORT = {
     **dict.fromkeys(("preparation", "inspection", "training", "separation"), AUDIO | {"dataset", "model"}),
     # Evaluation stands on separation.
     "evaluation": AUDIO | {"dataset", "model", "separation"},
-    # A recipe only assembles the classes of their owners.
-    "recipe": {"errors", "audio.spectrogram", "dataset.augmentation", "model.config", "training.config"},
+    # A recipe only assembles the classes of their owners, and asks the architecture which of its settings it reads.
+    "recipe": {
+        "errors",
+        "audio.spectrogram",
+        "dataset.augmentation",
+        "model.config",
+        "model.registry",
+        "training.config",
+    },
     "cli": AUDIO | {"dataset", "model", "preparation", "inspection", "training", "separation", "evaluation", "recipe"},
     "__init__": {"model"},
     "__main__": {"cli"},

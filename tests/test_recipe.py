@@ -13,6 +13,7 @@ from vrtool.audio.spectrogram import StftSpec
 from vrtool.dataset.augmentation import AugmentationConfig
 from vrtool.errors import InputError, RecipeError
 from vrtool.model.config import ModelConfig
+from vrtool.model.frame_transformer import FrameTransformer
 from vrtool.recipe import Recipe, load_recipe, parse_recipe, to_toml
 from vrtool.training.config import TrainingConfig
 
@@ -81,6 +82,8 @@ class TestWhatARecipeSays:
         values: dict[str, dict[str, Any]] = {}
         for section, owner in zip(("stft", "model", "augmentation", "training"), owners, strict=True):
             settings = {field.name: getattr(owner, field.name) for field in fields(owner)}
+            if section == "model":
+                settings = {name: settings[name] for name in ("architecture", *sorted(FrameTransformer.settings))}
             values[section] = {
                 key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()
             }
@@ -96,6 +99,18 @@ class TestWhatARecipeSays:
 
     def test_the_models_bins_follow_the_stft(self) -> None:
         assert parse("[stft]\nn_fft = 1024\nhop_length = 512\n").model.n_fft == 1024
+
+    def test_crops_tell_how_far_position_tables_reach_where_there_are_any(self) -> None:
+        crops = "[training]\ncrop_frames = 96\n"
+        assert parse(crops).model.crop_frames == 96
+        assert parse(crops + "[model]\ncrop_frames = 48\n").model.crop_frames == 48
+        unet = parse(crops + "[model]\narchitecture = 'unet'\n")
+        assert unet.model == ModelConfig(architecture="unet")
+        assert parse(unet.text) == unet
+
+    def test_every_architecture_takes_its_own_settings(self) -> None:
+        recipe = parse("", "model.architecture=autoregressive", "model.look_ahead_frames=4")
+        assert recipe.model.look_ahead_frames == 4
 
     @settings(deadline=None)
     @given(document=documents)
@@ -178,6 +193,17 @@ class TestRefusals:
         ("[model]\nbias = 1\n", r"\[model\] bias must be true or false, found 1"),
         ("[model]\narchitecture = 1\n", r"\[model\] architecture must be a text in quotes, found 1"),
         ("[model]\nchannels = 0\n", r"\[model\] channels must be at least 1, found 0"),
+        ("[model]\narchitecture = 'u-net'\n", r"\[model\] architecture 'u-net' is not known; choose one of .*unet"),
+        (
+            "[model]\nlook_ahead_frames = 4\n",
+            r"\[model\] look_ahead_frames means nothing to architecture 'frame_transformer', whose settings are bias, ",
+        ),
+        (
+            "[model]\nnum_bands = 8\nnorm = 'pre'\narchitecture = 'unet'\n",
+            r"\[model\] norm means nothing to architecture 'unet', whose settings are channels, .*; leave it out",
+        ),
+        ("[model]\nnum_bands = 3\n", r"\[model\] n_fft must be a multiple of 32 x num_bands = 96, .* found 2048"),
+        ("[model]\narchitecture = 'unet'\nn_fft = 2000\n", r"\[model\] n_fft must be a multiple of 128 .* found 2000"),
         ("[augmentation]\nvocals_pan_db = 3\n", r"\[augmentation\] vocals_pan_db must be a list of 2 numbers, found 3"),
         ("[augmentation]\nvocals_pan_db = [3]\n", r"\[augmentation\] vocals_pan_db must be a list of 2 numbers"),
         ("[augmentation]\nvocals_pan_db = [0, 'x']\n", r"\[augmentation\] vocals_pan_db must be a number, found 'x'"),

@@ -19,6 +19,7 @@ from vrtool.audio.spectrogram import StftSpec
 from vrtool.dataset.augmentation import AugmentationConfig
 from vrtool.errors import InputError, RecipeError
 from vrtool.model.config import ModelConfig
+from vrtool.model.registry import find_architecture
 from vrtool.training.config import TrainingConfig
 
 SECTIONS: dict[str, type] = {
@@ -71,12 +72,7 @@ def parse_recipe(text: str, *, origin: str, overrides: Sequence[str] = ()) -> Re
             raise RecipeError(f"{origin}: {section} must be a section, [{section}], found a value")
     stft = _section(StftSpec, "stft", values, origin) if "stft" in values else None
     training = _section(TrainingConfig, "training", values, origin)
-    # What the network must know of the STFT and of the crops is said once, in their sections, unless [model] insists.
-    model_values = values.setdefault("model", {})
-    if stft is not None:
-        model_values.setdefault("n_fft", stft.n_fft)
-    model_values.setdefault("crop_frames", training.crop_frames)
-    model = _section(ModelConfig, "model", values, origin)
+    model = _model_section(values, stft, training, origin)
     if stft is not None and stft.n_fft != model.n_fft:
         raise RecipeError(f"{origin}: [model] n_fft is {model.n_fft}, [stft] n_fft is {stft.n_fft}; they must agree")
     return Recipe(
@@ -86,6 +82,36 @@ def parse_recipe(text: str, *, origin: str, overrides: Sequence[str] = ()) -> Re
         augmentation=_section(AugmentationConfig, "augmentation", values, origin),
         training=training,
     )
+
+
+def _model_section(values: dict[str, Any], stft: StftSpec | None, training: TrainingConfig, origin: str) -> ModelConfig:
+    """Return the [model] section, in `values` completed by what the network must know of the STFT and of the crops.
+
+    These are said once, in their own sections, unless [model] insists.
+    """
+    given = values.setdefault("model", {})
+    if stft is not None:
+        given.setdefault("n_fft", stft.n_fft)
+    config = _section(ModelConfig, "model", values, origin)
+    try:
+        architecture = find_architecture(config.architecture)
+        _require_settings_of(architecture.settings, given, config.architecture)
+        architecture.require_buildable(config)
+    except RecipeError as error:
+        raise RecipeError(f"{origin}: [model] {error}") from error
+    if "crop_frames" not in architecture.settings:
+        return config
+    given.setdefault("crop_frames", training.crop_frames)
+    return _section(ModelConfig, "model", values, origin)
+
+
+def _require_settings_of(settings: frozenset[str], given: Mapping[str, Any], architecture: str) -> None:
+    without_meaning = sorted(given.keys() - settings - {"architecture"})
+    if without_meaning:
+        raise RecipeError(
+            f"{without_meaning[0]} means nothing to architecture {architecture!r}, whose settings are "
+            f"{', '.join(sorted(settings))}; leave it out"
+        )
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:

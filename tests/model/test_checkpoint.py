@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -48,10 +49,29 @@ def new_checkpoint(**changes: Any) -> Checkpoint:
     return replace(checkpoint, **changes)
 
 
+# What checkpoints held before there was a second architecture: all settings that there were.
+MODEL: dict[str, Any] = {
+    "architecture": "frame_transformer",
+    "num_channels": 2,
+    "n_fft": 64,
+    "channels": 2,
+    "num_bands": 2,
+    "feedforward_dim": 12,
+    "num_encoders": 1,
+    "num_decoders": 0,
+    "crop_frames": 10,
+    "dropout": 0.1,
+    "bias": True,
+    "norm": "pre",
+    "position": "rotary",
+    "compression": 0.3,
+}
+
+
 def header(**changes: Any) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
-        "model": asdict(CONFIG),
+        "model": MODEL,
         "stft": asdict(STFT),
         "recipe": "",
         "progress": {},
@@ -81,6 +101,22 @@ def test_everything_comes_back(tmp_path: Path) -> None:
         assert before.keys() == after.keys()
         assert all(torch.equal(before[name], after[name]) for name in before)
         assert all(before[name].dtype == after[name].dtype for name in before)
+
+
+def test_the_header_has_the_settings_of_the_architecture_and_no_others(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, new_checkpoint())
+    with safe_open(path, framework="pt") as file:
+        assert json.loads(file.metadata()["vrtool"])["model"] == MODEL
+    # What the architecture does not read is forgotten, as it is without meaning.
+    save_checkpoint(path, new_checkpoint(model=replace(CONFIG, look_ahead_frames=7)))
+    assert load_checkpoint(path).model == CONFIG
+
+
+def test_a_checkpoint_from_before_there_was_a_second_architecture_loads(tmp_path: Path) -> None:
+    path = write_foreign(tmp_path / "model.safetensors", {"vrtool": json.dumps(header())})
+    assert load_checkpoint(path).model == CONFIG
+    assert load_model(path)(torch.rand(1, 2, 33, 5)).shape == (1, 2, 33, 5)
 
 
 def test_training_state_stays_unread_unless_asked_for(tmp_path: Path) -> None:
@@ -201,14 +237,19 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path: Path, metadata: dict[st
         (header(recipe=5), r"header whose recipe cannot be understood"),
         ({"format_version": 1}, r"header that cannot be understood"),
         ([1], r"header that cannot be understood"),
-        (header(model=asdict(CONFIG) | {"colour": 1}), r"does not fit this vrtool.*colour"),
-        (header(model=asdict(CONFIG) | {"channels": "two"}), r"does not fit this vrtool.*channels"),
-        (header(model=asdict(CONFIG) | {"bias": 1}), r"does not fit this vrtool.*bias"),
-        (header(model=asdict(CONFIG) | {"channels": 0}), r"channels must be at least 1"),
+        (header(model=MODEL | {"colour": 1}), r"does not fit this vrtool.*colour"),
+        (header(model=MODEL | {"channels": "two"}), r"does not fit this vrtool.*channels"),
+        (header(model=MODEL | {"bias": 1}), r"does not fit this vrtool.*bias"),
+        (header(model=MODEL | {"channels": 0}), r"channels must be at least 1"),
+        (header(model=MODEL | {"num_bands": 3}), r"cannot build.*multiple of 32 x num_bands = 96"),
+        (header(model=MODEL | {"look_ahead_frames": 32}), r"does not fit this vrtool.* look_ahead_frames$"),
+        (header(model={key: MODEL[key] for key in MODEL if key != "norm"}), r"does not fit this vrtool.* norm$"),
+        (header(model=MODEL | {"architecture": "unet"}), r"does not fit.* bias, crop_frames, .* position$"),
+        (header(model=MODEL | {"architecture": ["unet"]}), r"does not fit this vrtool.*architecture"),
         (header(model={}), r"does not fit this vrtool.*architecture"),
         (header(stft=asdict(STFT) | {"hop_length": 999}), r"does not fit this vrtool.*hop_length"),
         (header(stft=asdict(STFT) | {"n_fft": 128}), r"n_fft 64 for the model, 128 for the STFT"),
-        (header(model=asdict(CONFIG) | {"architecture": "perceptron"}), r"cannot build.*'perceptron'"),
+        (header(model=MODEL | {"architecture": "perceptron"}), r"cannot build.*'perceptron'"),
     ],
 )
 def test_a_header_that_does_not_fit_is_refused(tmp_path: Path, content: object, sentence: str) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from vrtool.errors import RecipeError
-from vrtool.model import ModelConfig
+from vrtool.model import ModelConfig, build_model
+from vrtool.model.levels import level_bins
 
 
 @pytest.mark.parametrize(
@@ -24,9 +25,11 @@ from vrtool.model import ModelConfig
         ({"position": "sinus"}, "position must be one of relative, rotary, ancestor, found 'sinus'"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), found 1.0"),
         ({"compression": 0.0}, r"compression must lie in \(0, 1\], found 0.0"),
-        ({"n_fft": 2048, "num_bands": 3}, r"multiple of 32 x num_bands = 96.*num_bands = 3.*found 2048"),
-        ({"n_fft": 128, "num_bands": 8}, r"multiple of 32 x num_bands = 256.*found 128"),
-        ({"n_fft": 0}, r"multiple of 32 x num_bands"),
+        ({"n_fft": 0}, r"n_fft must be a positive even number of samples, found 0"),
+        ({"n_fft": 1023}, r"n_fft must be a positive even number of samples, found 1023"),
+        ({"look_ahead_frames": -2}, "look_ahead_frames must be at least -1, found -2"),
+        ({"past_noise": -0.1}, r"past_noise must lie in \[0, 1\], found -0.1"),
+        ({"own_past_share": 1.5}, r"own_past_share must lie in \[0, 1\], found 1.5"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], sentence: str) -> None:
@@ -34,7 +37,24 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], sentence: str
         ModelConfig(**settings)
 
 
+@pytest.mark.parametrize("architecture", ["frame_transformer", "autoregressive"])
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"n_fft": 2048, "num_bands": 3}, r"multiple of 32 x num_bands = 96.*num_bands = 3.*found 2048"),
+        ({"n_fft": 128, "num_bands": 8}, r"multiple of 32 x num_bands = 256.*found 128"),
+        ({"n_fft": 2}, r"multiple of 32 x num_bands"),
+    ],
+)
+def test_networks_with_bands_refuse_bins_that_cannot_be_shared_out(
+    architecture: str, settings: dict[str, Any], sentence: str
+) -> None:
+    config = ModelConfig(architecture=architecture, **settings)
+    with pytest.raises(RecipeError, match=sentence):
+        build_model(config)
+
+
 def test_levels_halve_the_bins_four_times() -> None:
     config = ModelConfig(n_fft=2048)
     assert config.num_bins == 1025
-    assert config.level_bins == (1024, 512, 256, 128, 64)
+    assert level_bins(config) == (1024, 512, 256, 128, 64)

@@ -25,7 +25,7 @@ from vrtool.audio.spectrogram import StftSpec
 from vrtool.errors import CheckpointError, InputError, RecipeError
 from vrtool.model.config import ModelConfig
 from vrtool.model.network import Network
-from vrtool.model.registry import build_model
+from vrtool.model.registry import build_model, find_architecture
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -65,7 +65,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` to `path`, whole or not at all. OSErrors pass through."""
     header = {
         "format_version": FORMAT_VERSION,
-        "model": asdict(checkpoint.model),
+        "model": _used_settings(checkpoint.model),
         "stft": asdict(checkpoint.stft),
         "recipe": checkpoint.recipe,
         "progress": checkpoint.progress,
@@ -85,6 +85,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
                 raise
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
         temporary.chmod(mode)
+
+
+def _used_settings(config: ModelConfig) -> dict[str, Json]:
+    """Return the architecture's name and the settings that it is built from, all others being without meaning."""
+    used = {"architecture"} | find_architecture(config.architecture).settings
+    return {name: value for name, value in asdict(config).items() if name in used}
 
 
 def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -111,8 +117,8 @@ def load_checkpoint(path: Path, *, with_training_state: bool = False) -> Checkpo
         raise CheckpointError(
             f"{path} is damaged, incomplete or not a safetensors file ({error}); copy it again from where it was made"
         ) from error
-    model = _build_config(path, ModelConfig, header["model"])
-    stft = _build_config(path, StftSpec, header["stft"])
+    model = _build_model_config(path, header["model"])
+    stft = _build_config(path, StftSpec, header["stft"], {setting.name for setting in fields(StftSpec)})
     if model.n_fft != stft.n_fft:
         raise CheckpointError(
             f"{path} has a header that contradicts itself: n_fft {model.n_fft} for the model, {stft.n_fft} for the STFT"
@@ -211,9 +217,21 @@ def _parse_header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, A
 ConfigT = TypeVar("ConfigT", ModelConfig, StftSpec)
 
 
-def _build_config(path: Path, kind: type[ConfigT], values: dict[str, Any]) -> ConfigT:
-    """Return the settings in `values`; CheckpointError unless all and only those of `kind` are there and valid."""
-    expected = {setting.name: type(setting.default) for setting in fields(kind)}
+def _build_model_config(path: Path, values: dict[str, Any]) -> ModelConfig:
+    """Return the settings in `values`; CheckpointError unless all and only those of its architecture are there."""
+    name = values.get("architecture")
+    if not isinstance(name, str):
+        raise CheckpointError(f"{path} has a header that does not fit this vrtool: missing or wrong architecture")
+    try:
+        settings = find_architecture(name).settings
+    except RecipeError as error:
+        raise CheckpointError(f"{path} describes a network that this vrtool cannot build: {error}") from error
+    return _build_config(path, ModelConfig, values, {"architecture"} | settings)
+
+
+def _build_config(path: Path, kind: type[ConfigT], values: dict[str, Any], names: set[str]) -> ConfigT:
+    """Return the settings in `values`; CheckpointError unless these are the fields `names` of `kind`, all valid."""
+    expected = {setting.name: type(setting.default) for setting in fields(kind) if setting.name in names}
     wrong = expected.keys() ^ values.keys()
     wrong |= {name for name in expected.keys() & values.keys() if not _has_type(values[name], expected[name])}
     if wrong:
