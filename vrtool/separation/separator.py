@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -12,14 +12,13 @@ import torch
 
 from vrtool.audio.spectrogram import BLOCK_FRAMES, ComplexArray, StftSpec
 from vrtool.audio.waveform import FloatArray, Waveform
-from vrtool.errors import InputError, JobError
+from vrtool.errors import InputError
+from vrtool.model.acceleration import Precision
 from vrtool.model.checkpoint import checkpoint_model, find_checkpoint, load_checkpoint
 from vrtool.model.device import pick_device
-from vrtool.separation.chunking import Chunk, MaskPiece, blend_chunks, check_chunking, plan_chunks
+from vrtool.separation.chunking import MaskPiece, check_chunking, plan_chunks
+from vrtool.separation.mask_pieces import OnProgress, ReadFrames, SongMasker
 from vrtool.separation.stems import Stems, split_mixture
-
-OnProgress = Callable[[int, int], None]
-"""Told how many chunks of a song are done, and of how many; what it raises ends the separation."""
 
 DEFAULT_CHUNK_FRAMES = 1024
 """About 24 s at the usual STFT: what a network whose training is not known gets."""
@@ -33,7 +32,9 @@ class Separator:
 
     `stft` is the spectrogram the network was trained on; `num_channels` how many audio channels it takes. Chunks have
     `chunk_frames` frames (default: what the network requires, else 1024), overlap by the share `overlap` and pass the
-    network `batch_size` at a time. `device` is a name for `pick_device`. Raises InputError if these do not fit.
+    network `batch_size` at a time; a network that can be streamed takes a song in one pass instead. `device` is a name
+    for `pick_device`; `precision` bfloat16 is about twice as fast on hardware that has it. Raises InputError if these
+    do not fit.
     """
 
     def __init__(
@@ -46,18 +47,18 @@ class Separator:
         chunk_frames: int | None = None,
         overlap: float = DEFAULT_OVERLAP,
         batch_size: int = 1,
+        precision: Precision = "float32",
     ) -> None:
         self.stft = stft
         self.num_channels = num_channels
         self.device = pick_device(device)
-        self.requires_frames: int | None = getattr(network, "requires_frames", None)
-        self.chunk_frames = _chosen_chunk_frames(chunk_frames, self.requires_frames)
+        self._masker = SongMasker(network, num_channels, self.device.device, precision)
+        self.chunk_frames = _chosen_chunk_frames(chunk_frames, self._masker.requires_frames)
         self.overlap = overlap
         self.batch_size = batch_size
         check_chunking(self.chunk_frames, overlap)
         if batch_size < 1:
             raise InputError(f"a batch needs 1 chunk or more, found {batch_size}")
-        self._network = network.to(self.device.device).eval()
 
     @classmethod
     def from_checkpoint(
@@ -68,11 +69,11 @@ class Separator:
         chunk_frames: int | None = None,
         overlap: float = DEFAULT_OVERLAP,
         batch_size: int = 1,
+        precision: Precision = "float32",
     ) -> Self:
         """Return the separator of a checkpoint: a file, or the folder of a run, whose best one is taken.
 
-        `chunk_frames` defaults to the length of the crops the network was made for. Raises CheckpointError if there is
-        no checkpoint or it is damaged, InputError as the class does.
+        Raises CheckpointError if there is no checkpoint or it is damaged, InputError as the class does.
         """
         pick_device(device)  # a missing GPU is worth saying before a large file is read
         checkpoint = load_checkpoint(find_checkpoint(Path(path)))
@@ -81,10 +82,10 @@ class Separator:
             checkpoint.stft,
             num_channels=checkpoint.model.num_channels,
             device=device,
-            # Attention has learned distances within a crop; what it makes of longer ones is anybody's guess.
             chunk_frames=chunk_frames,
             overlap=overlap,
             batch_size=batch_size,
+            precision=precision,
         )
 
     def separate(self, mixture: Waveform, *, on_progress: OnProgress | None = None) -> Stems:
@@ -100,8 +101,7 @@ class Separator:
 
         Both of shape (channel, bin, frame), one or two channels.
         """
-        chunks = plan_chunks(magnitude.shape[2], self.chunk_frames, self.overlap)
-        pieces = self._mask_pieces(chunks, lambda chunk: magnitude[:, :, chunk.start_frame : chunk.end_frame])
+        pieces = self._mask_pieces(magnitude.shape[2], lambda start, end: magnitude[:, :, start:end])
         return np.concatenate([piece.mask for piece in pieces], axis=2)
 
     def _spectrogram_masks(self, spectrogram: ComplexArray, *, on_progress: OnProgress | None) -> Iterator[MaskPiece]:
@@ -109,54 +109,21 @@ class Separator:
         # A silent song has nothing to scale.
         scale = largest_magnitude(spectrogram) or np.float32(1)
 
-        def read_chunk(chunk: Chunk) -> FloatArray:
-            magnitude: FloatArray = np.abs(spectrogram[:, :, chunk.start_frame : chunk.end_frame])
+        def read_frames(start: int, end: int) -> FloatArray:
+            magnitude: FloatArray = np.abs(spectrogram[:, :, start:end])
             magnitude /= scale
             return magnitude
 
-        chunks = plan_chunks(spectrogram.shape[2], self.chunk_frames, self.overlap)
-        return self._mask_pieces(chunks, read_chunk, on_progress)
+        return self._mask_pieces(spectrogram.shape[2], read_frames, on_progress)
 
     def _mask_pieces(
-        self,
-        chunks: list[Chunk],
-        read_chunk: Callable[[Chunk], FloatArray],
-        on_progress: OnProgress | None = None,
+        self, num_frames: int, read_frames: ReadFrames, on_progress: OnProgress | None = None
     ) -> Iterator[MaskPiece]:
-        """Yield the blended mask of the chunks whose magnitudes `read_chunk` gives, each read once and in order."""
-
-        def chunk_masks() -> Iterator[tuple[Chunk, FloatArray]]:
-            for start in range(0, len(chunks), self.batch_size):
-                batch = chunks[start : start + self.batch_size]
-                masks = self._run_network(np.stack([read_chunk(chunk) for chunk in batch]))
-                if on_progress is not None:
-                    on_progress(start + len(batch), len(chunks))
-                yield from zip(batch, masks, strict=True)
-
-        return blend_chunks(chunk_masks())
-
-    @torch.inference_mode()
-    def _run_network(self, magnitudes: FloatArray) -> FloatArray:
-        """Return the masks of a batch of chunks: both (chunk, channel, bin, frame)."""
-        x = torch.from_numpy(magnitudes).to(self.device.device)
-        num_chunks, num_channels, _, num_frames = x.shape
-        if self.requires_frames is not None:
-            # Only a song shorter than a chunk falls short of what such a network takes: silence follows it.
-            x = torch.nn.functional.pad(x, (0, self.requires_frames - num_frames))
-        if num_channels < self.num_channels:
-            # A mono song is a stereo one whose sides are equal; what the network says of the sides is averaged.
-            mask = self._network(x.expand(-1, self.num_channels, -1, -1)).mean(dim=1, keepdim=True)
-        elif num_channels > self.num_channels:
-            # A mono network hears the sides one by one.
-            mask = self._network(x.flatten(0, 1).unsqueeze(1)).view(num_chunks, num_channels, *x.shape[2:])
-        else:
-            mask = self._network(x)
-        result: FloatArray = mask[..., :num_frames].float().cpu().numpy()
-        if not np.isfinite(result).all():
-            raise JobError(
-                "the network gives masks that are not numbers; its weights are damaged, use another checkpoint"
-            )
-        return result
+        """Yield the mask of a song, whose magnitudes `read_frames` gives, each read in order and before its mask."""
+        if self._masker.can_stream:
+            return self._masker.streamed(num_frames, read_frames, on_progress)
+        chunks = plan_chunks(num_frames, self.chunk_frames, self.overlap)
+        return self._masker.chunked(chunks, self.batch_size, read_frames, on_progress)
 
 
 def largest_magnitude(spectrogram: ComplexArray) -> np.float32:

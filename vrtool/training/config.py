@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vrtool.errors import RecipeError
+from vrtool.model.acceleration import Precision
 
 MAX_SEED = 2**63
 
@@ -43,6 +44,13 @@ class TrainingConfig:
     checkpoint_every_steps: int = 1000
     num_loader_workers: int = 2
     """Processes that build examples; 0 builds them between the steps."""
+
+    precision: Precision = "float32"
+    """bfloat16 is about twice as fast on hardware that has it; weights and losses stay in float32."""
+    compile: bool = False
+    """Whether torch compiles the network first, which takes a compiler and some minutes."""
+    recompute_activations: bool = False
+    """Whether blocks are computed again on the way back rather than kept: less memory, a third more time."""
 
     def __post_init__(self) -> None:
         whole = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 import torch
 
@@ -16,6 +16,7 @@ from vrtool.dataset.header import check_same_stft
 from vrtool.dataset.pools import make_pools
 from vrtool.errors import InputError, InterruptedRunError, JobError, RecipeError
 from vrtool.model import ModelConfig, Network, build_model
+from vrtool.model.acceleration import autocast, compile_network
 from vrtool.model.checkpoint import Checkpoint
 from vrtool.model.masking import masked_l1_loss
 from vrtool.training.config import TrainingConfig
@@ -106,6 +107,10 @@ class Trainer:
         self._network = build_model(setup.model)
         _check_crop(self._network, config)
         self._network.to(device).train()
+        if config.recompute_activations:
+            self._network.recompute_activations()
+        if config.compile:
+            compile_network(self._network)
         self._optimiser = make_optimiser(self._network, config)
         self._state = TrainingState()
         if resume:
@@ -115,11 +120,11 @@ class Trainer:
 
     def _resume(self) -> None:
         checkpoint = self._folder.resume()
-        for field in fields(ModelConfig):
-            found, wanted = getattr(checkpoint.model, field.name), getattr(self._setup.model, field.name)
+        for name in ("architecture", *sorted(self._network.settings)):
+            found, wanted = getattr(checkpoint.model, name), getattr(self._setup.model, name)
             if found != wanted:
                 raise InputError(
-                    f"{self._folder.last} was trained with {field.name} {found}, the recipe says {wanted}; "
+                    f"{self._folder.last} was trained with {name} {found}, the recipe says {wanted}; "
                     "resume with the run's own recipe.toml"
                 )
         check_same_stft(
@@ -162,7 +167,9 @@ class Trainer:
         loss = torch.zeros((), device=self._device)
         for _ in range(config.accumulate_batches):
             mixture, instrumental = next(batches).to(self._device, non_blocking=True)
-            part = masked_l1_loss(self._network(mixture), mixture, instrumental) / config.accumulate_batches
+            with autocast(self._device, config.precision):
+                mask = self._network.training_mask(mixture, instrumental)
+            part = masked_l1_loss(mask.float(), mixture, instrumental) / config.accumulate_batches
             part.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
             loss += part.detach()
         norm = torch.nn.utils.clip_grad_norm_(self._network.parameters(), config.clip_gradient_norm or float("inf"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,9 @@ from vrtool.model.masking import estimate_instrumental, masked_l1_loss
 
 VALIDATION_SEED = 20_000_000
 """Apart from any seed a person would choose, and the same for every run, so that runs can be compared."""
+
+BATCH_SIZE = 8
+"""Examples judged together: a network that goes frame by frame is several times faster so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,26 +48,31 @@ class ValidationSet:
             return None
         was_training = network.training
         network.eval()
-        results = [self._judge_one(network, device, plan) for plan in self.plans]
+        results = [
+            result
+            for start in range(0, len(self.plans), BATCH_SIZE)
+            for result in self._judge_batch(network, device, self.plans[start : start + BATCH_SIZE])
+        ]
         network.train(was_training)
         losses, vocals, instrumental = zip(*results, strict=True)
         return ValidationResult(
             loss=float(np.mean(losses)), vocals_nsdr_db=_mean(vocals), instrumental_nsdr_db=_mean(instrumental)
         )
 
-    def _judge_one(
-        self, network: torch.nn.Module, device: torch.device, plan: ExamplePlan
-    ) -> tuple[float, float | None, float | None]:
-        """Return loss and nSDR of one example, the latter of its complex spectrogram, which stands for the audio."""
-        example = self.builder.build(plan)
-        magnitude = torch.from_numpy(example.mixture).to(device)[None]
-        mask = network(magnitude).float()
-        target = torch.from_numpy(example.instrumental).to(device)[None]
-        loss = float(masked_l1_loss(mask, magnitude, target))
-        mixture, instrumental = self.builder.build_complex(plan)
-        estimate = estimate_instrumental(mask[0].cpu().numpy(), mixture)
-        vocals, error = mixture - instrumental, instrumental - estimate
-        return loss, _audible_nsdr(vocals, error, mixture), _audible_nsdr(instrumental, error, mixture)
+    def _judge_batch(
+        self, network: torch.nn.Module, device: torch.device, plans: Sequence[ExamplePlan]
+    ) -> Iterator[tuple[float, float | None, float | None]]:
+        """Yield loss and nSDR of each example, the latter of its complex spectrogram, which stands for the audio."""
+        examples = [self.builder.build(plan) for plan in plans]
+        magnitudes = torch.from_numpy(np.stack([example.mixture for example in examples])).to(device)
+        targets = torch.from_numpy(np.stack([example.instrumental for example in examples])).to(device)
+        masks = network(magnitudes).float()
+        for plan, mask, magnitude, target in zip(plans, masks, magnitudes, targets, strict=True):
+            loss = float(masked_l1_loss(mask, magnitude, target))
+            mixture, instrumental = self.builder.build_complex(plan)
+            estimate = estimate_instrumental(mask.cpu().numpy(), mixture)
+            vocals, error = mixture - instrumental, instrumental - estimate
+            yield loss, _audible_nsdr(vocals, error, mixture), _audible_nsdr(instrumental, error, mixture)
 
 
 def _audible_nsdr(reference: ComplexArray, error: ComplexArray, mixture: ComplexArray) -> float | None:
