@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vrtool.cli.console import console, errors, print_problems, progress_bar
+from vrtool.cli.console import PRECISION_HELP, console, print_device, print_problems, progress_bar
 from vrtool.errors import InputError, JobError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from vrtool.evaluation.results import Evaluation, StemScores
+    from vrtool.model.acceleration import Precision
 
 
 def evaluate(
@@ -28,6 +29,7 @@ def evaluate(
         typer.Option("--estimates", help="Score any system's stems: a folder of <song>/{vocals,instrumental}.*."),
     ] = None,
     device: Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[Literal["float32", "bfloat16"], typer.Option(help=PRECISION_HELP)] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
 ) -> None:
     """Score stems by nSDR in dB over whole songs, beside the mixture as it is and the ideal ratio mask."""
@@ -35,7 +37,7 @@ def evaluate(
 
     if (model is None) == (estimates is None):
         raise InputError("vrtool evaluate needs either --model RUN or --estimates DIR, and not both")
-    evaluation = _run(pairs, model, estimates, device)
+    evaluation = _run(pairs, model, estimates, device, precision)
     if as_json:
         # Not through rich: whoever reads this wants neither wrapped lines nor colours.
         typer.echo(json.dumps(evaluation.to_json(), indent=2, allow_nan=False))
@@ -48,17 +50,19 @@ def evaluate(
         raise JobError(f"{len(evaluation.problems)} songs or stems could not be scored")
 
 
-def _run(pairs: Path, model: Path | None, estimates: Path | None, device: str) -> Evaluation:
+def _run(pairs: Path, model: Path | None, estimates: Path | None, device: str, precision: Precision) -> Evaluation:
     """Return the scores of whichever is not None, with progress shown."""
     from vrtool.evaluation.run import evaluate_estimates, evaluate_model
+    from vrtool.model.memory import keep_freed_memory
     from vrtool.separation.separator import Separator
 
     if estimates is not None:
         with progress_bar("evaluating", "songs") as advance:
             return evaluate_estimates(pairs, estimates, on_progress=advance)
     assert model is not None
-    separator = Separator.from_checkpoint(model, device=device)
-    errors.print(f"device {separator.device.device}: {separator.device.reason}", markup=False)
+    keep_freed_memory()
+    separator = Separator.from_checkpoint(model, device=device, precision=precision)
+    print_device(separator.device, precision)
     with progress_bar("evaluating", "songs") as advance:
         return evaluate_model(pairs, separator, on_progress=advance)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vrtool.cli.console import console, errors
+from vrtool.cli.console import console, errors, print_device
 
 if TYPE_CHECKING:
     from vrtool.training.trainer import StepReport
@@ -32,6 +32,7 @@ def train(
     from vrtool.dataset.cache import open_cache
     from vrtool.dataset.header import check_same_stft
     from vrtool.model.device import pick_device
+    from vrtool.model.memory import keep_freed_memory
     from vrtool.recipe import load_recipe
     from vrtool.training.run_folder import RunFolder
     from vrtool.training.trainer import TrainingSetup, Watcher
@@ -42,7 +43,8 @@ def train(
     if parts.stft is not None:
         check_same_stft(data.stft, parts.stft, origin=str(cache), wanted_by=f"{recipe} says")
     picked = pick_device(device)
-    errors.print(f"device {picked.device}: {picked.reason}", markup=False)
+    keep_freed_memory()
+    print_device(picked, parts.training.precision)
     setup = TrainingSetup(
         recipe_text=parts.text, model=parts.model, augmentation=parts.augmentation, training=parts.training
     )
