@@ -102,6 +102,50 @@ def test_a_run_learns_to_tell_high_from_low(cache: Cache, tmp_path: Path) -> Non
     assert last["instrumental_nsdr_db"] > 10.0
 
 
+def test_the_autoregressive_network_learns_by_the_same_command_and_resumes(cache: Cache, tmp_path: Path) -> None:
+    model = replace(SETUP.model, architecture="autoregressive", num_bands=1, channels=4, look_ahead_frames=2)
+    augmentation = replace(SETUP.augmentation, mixup_probability=0.0, vocals_equaliser_probability=0.0)
+    setup = replace(with_training(num_steps=40, validate_every_steps=10, decay_steps=60), model=model)
+    setup = replace(setup, augmentation=augmentation)
+    run(setup, cache, tmp_path / "whole")
+    first, *_, last = metrics(tmp_path / "whole", "validation")
+    assert last["loss"] < first["loss"] * 0.7
+    steps: list[int] = []
+    watcher = Watcher(on_step=lambda report: steps.append(report.step), stop_asked=lambda: steps[-1] == 30)
+    with pytest.raises(InterruptedRunError):
+        run(setup, cache, tmp_path / "parts", watcher=watcher)
+    run(setup, cache, tmp_path / "parts", resume=True)
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_recomputing_activations_changes_nothing_but_memory(cache: Cache, tmp_path: Path) -> None:
+    for recomputes in (False, True):
+        run(with_training(num_steps=2, recompute_activations=recomputes), cache, tmp_path / str(recomputes))
+    kept, recomputed = weights(tmp_path / "False"), weights(tmp_path / "True")
+    assert all(torch.allclose(kept[name], recomputed[name], atol=1e-5) for name in kept)
+
+
+def test_training_in_bfloat16_keeps_weights_in_float32_and_learns_as_well(cache: Cache, tmp_path: Path) -> None:
+    setup = with_training(num_steps=12, precision="bfloat16", recompute_activations=True)
+    run(setup, cache, tmp_path / "run")
+    assert {tensor.dtype for name, tensor in weights(tmp_path / "run").items() if "num_batches" not in name} == {
+        torch.float32
+    }
+    first, *_, last = metrics(tmp_path / "run", "validation")
+    assert last["loss"] < first["loss"]
+
+
+def test_what_cannot_be_recomputed_or_compiled_is_refused(cache: Cache, tmp_path: Path) -> None:
+    setup = replace(with_training(recompute_activations=True), model=replace(SETUP.model, n_fft=128, num_bands=1))
+    setup = replace(setup, model=replace(setup.model, architecture="autoregressive"))
+    with pytest.raises(RecipeError, match="'autoregressive' keeps what it computes"):
+        run(setup, cache, tmp_path / "run")
+    setup = replace(setup, training=replace(setup.training, recompute_activations=False, compile=True))
+    with pytest.raises(RecipeError, match="autoregressive networks are not compiled"):
+        run(setup, cache, tmp_path / "run")
+
+
 @pytest.mark.parametrize("crop_stages", [(), ((4, 8),)])
 def test_a_run_stopped_and_resumed_ends_with_the_weights_of_an_undisturbed_one(
     cache: Cache, tmp_path: Path, crop_stages: tuple[tuple[int, int], ...]
