@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from vrtool.model import ModelConfig, Network, build_model
+from vrtool.model.acceleration import has_bfloat16
 from vrtool.model.masking import masked_l1_loss
 from vrtool.model.memory import keep_freed_memory
 
@@ -54,8 +55,8 @@ def main() -> None:
     print(f"{job.num_frames} frames: {flops / 1e9:.0f} GFLOP forward, {3 * flops / 1e9:.0f} GFLOP per training step")
 
     ways = {"products": partial(_products, num_products, job.device)} | _passes(job, "float32", torch.float32)
-    has_bfloat16 = _has_bfloat16(job.device)
-    if has_bfloat16:
+    times_bfloat16 = has_bfloat16(torch.device(job.device))
+    if times_bfloat16:
         ways |= _passes(job, "bfloat16", torch.bfloat16)
     seconds = measure({name: partial(_finished, run, job.device) for name, run in ways.items()}, num_rounds)
     for name, taken in seconds.items():
@@ -64,7 +65,7 @@ def main() -> None:
     print(f"{'limit, forward':20} {limit:8.3f} s, {flops / limit / 1e9:.0f} GFLOPS")
     print(_at_most("forward / limit", seconds["forward float32"] / limit, 1.6))
     print(_at_most("training step / (3 x limit)", seconds["step float32"] / (3 * limit), 1.8))
-    if has_bfloat16:
+    if times_bfloat16:
         for name in ("forward", "step"):
             gain = seconds[f"{name} float32"] / seconds[f"{name} bfloat16"]
             print(verdict(f"{name}: float32 / bfloat16", gain, 1.8))
@@ -78,7 +79,7 @@ def main() -> None:
 def _job_from_command_line() -> tuple[Job, int]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = Path(__file__).parents[1] / "ancestor.toml"
-    parser.add_argument("--recipe", type=Path, default=default, help="whose [model] is measured")
+    parser.add_argument("--recipe", type=Path, default=default, help="of the frame transformer to measure")
     parser.add_argument("--frames", type=int, help="frames per crop (the recipe's crop_frames)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -87,6 +88,8 @@ def _job_from_command_line() -> tuple[Job, int]:
     recipe = tomllib.loads(options.recipe.read_text())
     num_frames = options.frames or recipe["training"]["crop_frames"]
     sizes = {**recipe["model"]}
+    if "architecture" in sizes:
+        parser.error("expected the recipe of a frame transformer")
     if sizes.get("position") == "ancestor":
         sizes["crop_frames"] = num_frames
     job = Job(config=ModelConfig(**sizes), num_frames=num_frames, device=options.device, compiled=options.compile)
@@ -166,13 +169,6 @@ def _finished(run: Callable[[], object], device: str) -> None:
         torch.cuda.synchronize()
 
 
-def _has_bfloat16(device: str) -> bool:
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Without them oneDNN emulates, more slowly than float32.
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
 def _step_gigabytes(job: Job, *, recomputes: bool) -> float:
     """Return the largest memory that a process held which did one training step and nothing else, in GB."""
     job = Job(config=job.config, num_frames=job.num_frames, device=job.device, recomputes=recomputes)
@@ -190,8 +186,12 @@ def _peak_gigabytes(job: Job) -> float:
         return torch.cuda.max_memory_allocated() / 1e9
     import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e9 if sys.platform == "darwin" else 1e6)
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Linux lets a child's ru_maxrss begin at what its parent held.
+        (peak,) = (line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(peak) * 1024 / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
 
 
 def _at_most(claim: str, found: float, wanted: float) -> str:

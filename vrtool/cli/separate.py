@@ -104,7 +104,7 @@ def separate(
 
 def _refuse(options: Mapping[str, object], belongs_to: str) -> None:
     """Raise InputError for options that were given and would not be read."""
-    if given := [name for name, value in options.items() if value]:
+    if given := [name for name, value in options.items() if value is not None and value is not False and value != []]:
         raise InputError(f"{', '.join(given)}: only for {belongs_to}")
 
 

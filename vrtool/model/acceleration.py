@@ -17,7 +17,7 @@ Precision = Literal["float32", "bfloat16"]
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Return the context in which a network computes products in `precision`, and norms and sums in float32."""
+    """Return the context in which a network computes its products in `precision`; weights stay in float32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 

@@ -167,6 +167,8 @@ class AutoregressiveFrameTransformer(Network):
             return self.parallel_mask(mixture, _spoiled(mixture, instrumental, self.config.past_noise))
         with torch.no_grad():
             own = estimate_instrumental(self.parallel_mask(mixture, _random_shares(mixture) * mixture), mixture)
+        # Under autocast older versions of torch would go on with weights converted here, which know of no gradients.
+        torch.clear_autocast_cache()
         return self.parallel_mask(mixture, own)
 
     def parallel_mask(self, mixture: Tensor, instrumental: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the values kept, scaled, and zeros; x itself where nothing is dropped."""
-        num_dropped = round(self.p * NUM_LEVELS)
+        num_dropped = min(round(self.p * NUM_LEVELS), NUM_LEVELS - 1)
         if not self.training or num_dropped == 0:
             return x
         limits = torch.iinfo(torch.int64)

@@ -23,6 +23,6 @@ def keep_freed_memory() -> None:
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _OWN_BYTES)
+    # A glibc that refuses the first would, after the second, take every larger tensor fresh from the system.
+    if mallopt is not None and mallopt(_M_MMAP_THRESHOLD, _OWN_BYTES):
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)

@@ -155,8 +155,10 @@ class LiveSeparator:
     @contextmanager
     def _timed(self) -> Iterator[None]:
         began, num_frames = time.perf_counter(), self._vocals.num_frames
-        yield
-        self.times.add(time.perf_counter() - began, self._vocals.num_frames - num_frames)
+        try:
+            yield
+        finally:
+            self.times.add(time.perf_counter() - began, self._vocals.num_frames - num_frames)
 
     def _warm_up(self, network: Network) -> None:
         """Run a few silent frames through a stream of their own: a device's first call takes many times longer."""

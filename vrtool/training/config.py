@@ -78,6 +78,8 @@ class TrainingConfig:
         for name in not_negative:
             if not 0 <= getattr(self, name) < math.inf:
                 raise RecipeError(f"[training] {name} must be 0 or more, found {getattr(self, name)}")
+        if self.compile and self.recompute_activations:
+            raise RecipeError("[training] compile chooses by itself what to keep; leave recompute_activations out")
         if any(number < 1 for stage in self.crop_stages for number in stage):
             raise RecipeError(f"[training] crop_stages must be pairs of 1 or more, found {list(self.crop_stages)}")
         if self.seed >= MAX_SEED:

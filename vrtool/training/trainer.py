@@ -101,7 +101,12 @@ class Trainer:
         builder = ExampleBuilder(tracks={track.key: track for track in cache.tracks}, stft=cache.stft)
         self._batches = _training_batches(setup, cache, builder)
         self._validation: ValidationSet = validation_set(
-            cache, builder, crop_frames=config.crop_frames, num_examples=config.num_validation_examples
+            cache,
+            builder,
+            crop_frames=config.crop_frames,
+            num_examples=config.num_validation_examples,
+            # As many as fit into memory with all that a step keeps.
+            batch_size=config.batch_size,
         )
         torch.manual_seed(config.seed)
         self._network = build_model(setup.model)

@@ -21,9 +21,6 @@ from vrtool.model.masking import estimate_instrumental, masked_l1_loss
 VALIDATION_SEED = 20_000_000
 """Apart from any seed a person would choose, and the same for every run, so that runs can be compared."""
 
-BATCH_SIZE = 8
-"""Examples judged together: a network that goes frame by frame is several times faster so."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationResult:
@@ -40,6 +37,8 @@ class ValidationSet:
 
     plans: tuple[ExamplePlan, ...]
     builder: ExampleBuilder
+    batch_size: int = 1
+    """Examples judged together: a network that goes frame by frame gains by it."""
 
     @torch.inference_mode()
     def judge(self, network: torch.nn.Module, device: torch.device) -> ValidationResult | None:
@@ -50,8 +49,8 @@ class ValidationSet:
         network.eval()
         results = [
             result
-            for start in range(0, len(self.plans), BATCH_SIZE)
-            for result in self._judge_batch(network, device, self.plans[start : start + BATCH_SIZE])
+            for start in range(0, len(self.plans), self.batch_size)
+            for result in self._judge_batch(network, device, self.plans[start : start + self.batch_size])
         ]
         network.train(was_training)
         losses, vocals, instrumental = zip(*results, strict=True)
@@ -88,7 +87,9 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def validation_set(cache: Cache, builder: ExampleBuilder, *, crop_frames: int, num_examples: int) -> ValidationSet:
+def validation_set(
+    cache: Cache, builder: ExampleBuilder, *, crop_frames: int, num_examples: int, batch_size: int = 1
+) -> ValidationSet:
     """Return the validation examples of a cache: the same for the same tracks, whatever the recipe's augmentation."""
     pools = make_pools([track for track in cache.tracks if track.split == "validation"], {})
     if num_examples == 0:
@@ -100,4 +101,5 @@ def validation_set(cache: Cache, builder: ExampleBuilder, *, crop_frames: int, n
         )
     crops = CropSchedule(num_frames=crop_frames)
     drawer = PlanDrawer(config=NO_AUGMENTATION, pools=pools, crops=crops, seed=VALIDATION_SEED)
-    return ValidationSet(plans=tuple(drawer.draw(0, index) for index in range(num_examples)), builder=builder)
+    plans = tuple(drawer.draw(0, index) for index in range(num_examples))
+    return ValidationSet(plans=plans, builder=builder, batch_size=batch_size)
