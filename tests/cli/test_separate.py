@@ -12,6 +12,7 @@ from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import Waveform, read_audio, write_audio
 from vrtool.cli import main
 from vrtool.model import ModelConfig, build_model
+from vrtool.model.acceleration import Precision
 from vrtool.model.checkpoint import Checkpoint, save_checkpoint
 from vrtool.separation.separator import Separator
 
@@ -45,8 +46,10 @@ def half(monkeypatch: pytest.MonkeyPatch) -> str:
     """A name for --model behind which stands a network that costs no time to load."""
     load = Separator.from_checkpoint
 
-    def from_checkpoint(path: Path, *, device: str) -> Separator:
-        return Separator(Half(), STFT, device=device) if path == Path("half") else load(path, device=device)
+    def from_checkpoint(path: Path, *, device: str, precision: Precision) -> Separator:
+        if path == Path("half"):
+            return Separator(Half(), STFT, device=device, precision=precision)
+        return load(path, device=device, precision=precision)
 
     monkeypatch.setattr(Separator, "from_checkpoint", from_checkpoint)
     return "half"
