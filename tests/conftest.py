@@ -1,19 +1,29 @@
-"""Synthetic audio, libraries and caches for all tests: small, seeded, with an STFT so short that they are fast."""
+"""For all tests: synthetic audio, libraries and caches, small, seeded, with an STFT so short that they are fast.
+
+Also the command line in this process, a network's checkpoint, a disk that is full, and torch in one thread.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import CompletedProcess
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import FloatArray, Waveform, write_audio
+from vrtool.cli import main
 from vrtool.dataset.cache import Cache, open_cache
 from vrtool.dataset.rows import Precision
 from vrtool.preparation import Library, PreparationReport, PreparationSettings, plan_preparation, prepare
+
+if TYPE_CHECKING:
+    from vrtool.model import ModelConfig
 
 SAMPLE_RATE = 8000
 
@@ -42,21 +52,20 @@ def _prepare(
     instrumentals: Sequence[Path] = (),
     vocals: Sequence[Path] = (),
     pairs: Sequence[Path] = (),
-    stft: StftSpec,
-    precision: Precision = "int16",
-    validation: str = "0",
-    minimum_seconds: float = 0.5,
+    npz: Sequence[Path] = (),
+    **settings: Any,
 ) -> PreparationReport:
     libraries = [
         *(Library(kind="instrumental", root=root) for root in instrumentals),
         *(Library(kind="vocal", root=root) for root in vocals),
         *(Library(kind="pair", root=root) for root in pairs),
+        *(Library(kind="npz", root=root) for root in npz),
     ]
-    settings = PreparationSettings(
-        output=output, stft=stft, precision=precision, validation=validation, minimum_seconds=minimum_seconds
+    plan = plan_preparation(
+        libraries, PreparationSettings(**{"output": output, "validation": "0", "minimum_seconds": 0.5, **settings})
     )
     with ThreadPoolExecutor(1) as executor:
-        return prepare(plan_preparation(libraries, settings), executor)
+        return prepare(plan, executor)
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +88,7 @@ def write_sound() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def run_prepare() -> Callable[..., PreparationReport]:
-    """`run_prepare(output, instrumentals=[...], vocals=[...], pairs=[...], stft=...)` prepares in this process."""
+    """`run_prepare(output, vocals=[...], pairs=[...], stft=..., prune=True, ...)` prepares in this process."""
     return _prepare
 
 
@@ -123,3 +132,59 @@ def small_cache(small_library: Path, tiny_stft: StftSpec, tmp_path_factory: pyte
 def float_cache(small_library: Path, tiny_stft: StftSpec, tmp_path_factory: pytest.TempPathFactory) -> Cache:
     """The same as `small_cache`, in float32. Not to be changed."""
     return _cache_of(small_library, tmp_path_factory.mktemp("prepared") / "floats", tiny_stft, "float32")
+
+
+@pytest.fixture
+def vrtool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., CompletedProcess[str]]:
+    """Runs the command line in this process, with a thread in place of worker processes, which take long to start."""
+    monkeypatch.setattr("vrtool.preparation.executors.process_pool", lambda _: ThreadPoolExecutor(1))
+
+    def run(*words: object) -> CompletedProcess[str]:
+        arguments = ["vrtool", *map(str, words)]
+        monkeypatch.setattr("sys.argv", arguments)
+        with pytest.raises(SystemExit) as left:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(left.value.code, int)
+        return CompletedProcess(arguments, left.value.code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def save_network(tiny_stft: StftSpec) -> Callable[..., Path]:
+    """`save_network(path, config)` writes the checkpoint of an untrained network, always the same one."""
+    # Not at the top: most tests do without torch, which takes seconds to import.
+    import torch
+
+    from vrtool.model import build_model
+    from vrtool.model.checkpoint import Checkpoint, save_checkpoint
+
+    def save(path: Path, config: ModelConfig) -> Path:
+        torch.manual_seed(0)
+        save_checkpoint(path, Checkpoint(weights=build_model(config).state_dict(), model=config, stft=tiny_stft))
+        return path
+
+    return save
+
+
+@pytest.fixture
+def limit_file_size() -> Iterator[Callable[[int], None]]:
+    """`limit_file_size(num_bytes)` makes the kernel refuse what a file would get beyond, as when a disk is full."""
+    resource = pytest.importorskip("resource", reason="Windows has no limit of a file's size")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda num_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Lets torch compute in one thread."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from vrtool.audio.decoding import decode_blocks, probe_audio
+from vrtool.audio.decoding import BLOCK_SAMPLES, open_audio, probe_audio
 from vrtool.audio.formats import AUDIO_SUFFIXES
 from vrtool.audio.waveform import read_audio
 from vrtool.errors import AudioError, InputError
@@ -353,7 +353,8 @@ def test_a_header_tells_rate_channels_length_and_subtype(tmp_path: Path) -> None
 @pytest.mark.parametrize("block_samples", [1000, 1024, 100_000])
 def test_blocks_are_the_file_piece_by_piece(tmp_path: Path, name: str, codec: str | None, block_samples: int) -> None:
     path = write_with_ffmpeg(tmp_path / name, codec, music()) if codec else write(tmp_path / name, music())
-    blocks = list(decode_blocks(path, block_samples))
+    with open_audio(path) as reader:
+        blocks = list(reader.blocks(block_samples))
     assert all(block.shape[1] == block_samples for block in blocks[:-1])
     assert 0 < blocks[-1].shape[1] <= block_samples
     np.testing.assert_array_equal(np.concatenate(blocks, axis=1), read_audio(path).samples)
@@ -364,7 +365,8 @@ def test_blocks_need_little_memory_however_long_the_file(tmp_path: Path, name: s
     samples = music(num_samples=30 * RATE)
     path = write_with_ffmpeg(tmp_path / name, codec, samples) if codec else write(tmp_path / name, samples)
     tracemalloc.start()
-    num_samples = sum(block.shape[1] for block in decode_blocks(path))
+    with open_audio(path) as reader:
+        num_samples = sum(block.shape[1] for block in reader.blocks(BLOCK_SAMPLES))
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert num_samples == 30 * RATE

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +12,6 @@ from vrtool.audio.decoding import probe_audio
 from vrtool.audio.encoding import OUTPUT_FORMATS, Subtype, encode
 from vrtool.audio.waveform import read_audio
 from vrtool.errors import AudioError, InputError
-
-if sys.platform != "win32":
-    import resource
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -142,24 +137,12 @@ def test_an_unknown_format_is_the_users_mistake(
         encode(tmp_path / name, noise(100), 44100, subtype)
 
 
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """No file may grow beyond 20 kB: the kernel refuses the write, as it does when the disk is full."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of a file's size")
-@pytest.mark.usefixtures("small_disk")
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
 def test_a_full_disk_is_an_os_error_and_leaves_what_was_there(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+    tmp_path: Path, limit_file_size: Callable[[int], None], capfd: pytest.CaptureFixture[str], name: str
 ) -> None:
     (tmp_path / name).write_bytes(b"old")
+    limit_file_size(20_000)
     with pytest.raises(OSError, match="File too large") as caught:
         encode(tmp_path / name, noise(200_000), 44100)
     assert caught.value.filename == str(tmp_path / name)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -15,31 +14,13 @@ from subprocess import CompletedProcess
 import pytest
 
 from vrtool.audio.waveform import FloatArray
-from vrtool.cli import main
 
 SMALL = ("--sample-rate", "8000", "--n-fft", "256", "--hop-length", "128", "--minimum-seconds", "0.5")
 
 
 @pytest.fixture
-def vrtool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., CompletedProcess[str]]:
-    """Runs the command line in this process, with a thread in place of worker processes, which take long to start."""
-    monkeypatch.setattr("vrtool.preparation.executors.process_pool", lambda _: ThreadPoolExecutor(1))
-
-    def run(*words: object) -> CompletedProcess[str]:
-        arguments = ["vrtool", *map(str, words)]
-        monkeypatch.setattr("sys.argv", arguments)
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = capsys.readouterr()
-        assert isinstance(left.value.code, int)
-        return CompletedProcess(arguments, left.value.code, captured.out, captured.err)
-
-    return run
-
-
-@pytest.fixture
 def prepare(vrtool: Callable[..., CompletedProcess[str]]) -> Callable[..., CompletedProcess[str]]:
-    """Runs `vrtool prepare` as `vrtool` does; options given count more than those for short audio."""
+    """Runs `vrtool prepare` as the fixture `vrtool` does; options given count more than those for short audio."""
     return lambda *words: vrtool("prepare", *SMALL, *words)
 
 

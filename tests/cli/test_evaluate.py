@@ -3,27 +3,14 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 
 from vrtool.audio.waveform import Waveform, write_audio
-from vrtool.cli import main
 
-Run = Callable[..., int]
-
-
-@pytest.fixture
-def vrtool(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs the command line and returns its exit code."""
-
-    def run(*words: str | Path) -> int:
-        monkeypatch.setattr("sys.argv", ["vrtool", *map(str, words)])
-        with pytest.raises(SystemExit) as exit_info:
-            main()
-        return int(exit_info.value.code or 0)
-
-    return run
+Command = Callable[..., CompletedProcess[str]]
 
 
 def write_stems(folder: Path, *, vocals_level: float = 1.0, mixture: bool = False) -> None:
@@ -43,45 +30,46 @@ def pairs(tmp_path: Path) -> Path:
     return tmp_path / "pairs"
 
 
-def test_the_table_has_a_row_per_song_and_mean_and_median(
-    vrtool: Run, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_table_has_a_row_per_song_and_mean_and_median(vrtool: Command, pairs: Path, tmp_path: Path) -> None:
     write_stems(tmp_path / "stems" / "song [live]", vocals_level=0.9)
-    assert vrtool("evaluate", pairs, "--estimates", tmp_path / "stems") == 0
-    said = capsys.readouterr().out
+    done = vrtool("evaluate", pairs, "--estimates", tmp_path / "stems")
+    assert done.returncode == 0
     for word in ("song [live]", "mean", "median", "20.0", "perfect", "ideal mask"):
-        assert word in said
+        assert word in done.stdout
 
 
-def test_json_is_one_strict_document_and_alone_on_standard_output(
-    vrtool: Run, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_is_one_strict_document_and_alone_on_standard_output(vrtool: Command, pairs: Path, tmp_path: Path) -> None:
     write_stems(tmp_path / "stems" / "song [live]", vocals_level=0.9)
     (tmp_path / "stems" / "song [live]" / "instrumental.wav").unlink()
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    assert vrtool("evaluate", pairs, "--estimates", tmp_path / "stems", "--json") == 1
-    captured = capsys.readouterr()
-    values = json.loads(captured.out, parse_constant=refuse)
+    done = vrtool("evaluate", pairs, "--estimates", tmp_path / "stems", "--json")
+    assert done.returncode == 1
+    values = json.loads(done.stdout, parse_constant=refuse)
     assert values["songs"][0]["estimate"]["vocals"] == pytest.approx(20, abs=0.01)
     assert values["songs"][0]["estimate"]["instrumental"] is None
     assert len(values["problems"]) == 1
-    assert "instrumental" in captured.err
+    assert "instrumental" in done.stderr
+
+
+@pytest.mark.parametrize("option", [("--device", "cpu"), ("--precision", "bfloat16")])
+def test_options_of_a_network_mean_nothing_to_estimates(vrtool: Command, pairs: Path, option: tuple[str, str]) -> None:
+    done = vrtool("evaluate", pairs, "--estimates", pairs, *option)
+    assert done.returncode == 2
+    assert "only for --model" in done.stderr
 
 
 @pytest.mark.parametrize("options", [(), ("--model", "a", "--estimates", "b")])
-def test_exactly_one_of_model_and_estimates_is_taken(
-    vrtool: Run, pairs: Path, options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert vrtool("evaluate", pairs, *options) == 2
-    assert "--model RUN or --estimates DIR" in capsys.readouterr().err
+def test_exactly_one_of_model_and_estimates_is_taken(vrtool: Command, pairs: Path, options: tuple[str, ...]) -> None:
+    done = vrtool("evaluate", pairs, *options)
+    assert done.returncode == 2
+    assert "--model RUN or --estimates DIR" in done.stderr
 
 
-def test_a_folder_that_is_not_there_is_the_users_mistake(
-    vrtool: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_that_is_not_there_is_the_users_mistake(vrtool: Command, tmp_path: Path) -> None:
     (tmp_path / "stems").mkdir()
-    assert vrtool("evaluate", tmp_path / "nowhere", "--estimates", tmp_path / "stems") == 2
-    assert "nowhere" in capsys.readouterr().err
+    done = vrtool("evaluate", tmp_path / "nowhere", "--estimates", tmp_path / "stems")
+    assert done.returncode == 2
+    assert "nowhere" in done.stderr

@@ -9,28 +9,24 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from rich.console import Console
 
-from vrtool.cli import main
 from vrtool.dataset.cache import Cache, open_cache, write_manifest
 
 Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def inspect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def inspect(vrtool: Callable[..., CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Runs `vrtool inspect-dataset` in this process; gives exit code, output and errors."""
 
     def run(*words: object, columns: int = 80) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["vrtool", "inspect-dataset", *map(str, words)])
         monkeypatch.setattr("vrtool.cli.inspect_dataset.console", Console(highlight=False, width=columns))
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = capsys.readouterr()
-        assert isinstance(left.value.code, int)
-        return left.value.code, captured.out, captured.err
+        done = vrtool("inspect-dataset", *words)
+        return done.returncode, done.stdout, done.stderr
 
     return run
 

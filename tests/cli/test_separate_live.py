@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,7 @@ from torch import Tensor
 from vrtool.audio.pcm import PcmFormat, decode_pcm, encode_pcm
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import FloatArray
-from vrtool.cli import main
-from vrtool.model import ModelConfig, Network, build_model
-from vrtool.model.checkpoint import Checkpoint, save_checkpoint
+from vrtool.model import ModelConfig, Network
 from vrtool.model.network import MaskStream
 from vrtool.separation.live import LiveSeparator
 
@@ -31,6 +30,7 @@ STFT = StftSpec(sample_rate=8000, n_fft=256, hop_length=128)
 LOOK_AHEAD_FRAMES = 2
 LATENCY = 256 + LOOK_AHEAD_FRAMES * 128
 
+Command = Callable[..., CompletedProcess[str]]
 Live = Callable[..., tuple[int, bytes, str]]
 
 
@@ -66,15 +66,8 @@ class LateStream(MaskStream):
         return self.network(known)
 
 
-def save_network(path: Path, config: ModelConfig) -> Path:
-    torch.manual_seed(0)
-    weights = build_model(config).state_dict()
-    save_checkpoint(path, Checkpoint(weights=weights, model=config, stft=STFT))
-    return path
-
-
 @pytest.fixture
-def live(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Live:
+def live(vrtool: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Live:
     """Runs the command in this process on bytes; gives its exit code, what it wrote and what it said.
 
     The model called `low` costs no time to load.
@@ -90,15 +83,11 @@ def live(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     def run(data: bytes, *words: object, model: Path | str = "low") -> tuple[int, bytes, str]:
         source, sink = tmp_path / "in.pcm", tmp_path / "out.pcm"
         source.write_bytes(data)
-        arguments = ["vrtool", "separate", "--live", "--device", "cpu", "--model", model, *words]
         with source.open() as stdin, sink.open("w") as stdout, monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", list(map(str, arguments)))
             patch.setattr(sys, "stdin", stdin)
             patch.setattr(sys, "stdout", stdout)
-            with pytest.raises(SystemExit) as left:
-                main()
-        assert isinstance(left.value.code, int)
-        return left.value.code, sink.read_bytes(), capsys.readouterr().err
+            done = vrtool("separate", "--live", "--device", "cpu", "--model", model, *words)
+        return done.returncode, sink.read_bytes(), done.stderr
 
     return run
 
@@ -200,7 +189,9 @@ def test_impossible_options_are_the_users_mistake(live: Live, words: tuple[objec
     assert message in said
 
 
-def test_a_network_that_cannot_be_streamed_is_refused_with_one_that_can(live: Live, tmp_path: Path) -> None:
+def test_a_network_that_cannot_be_streamed_is_refused_with_one_that_can(
+    live: Live, save_network: Callable[..., Path], tmp_path: Path
+) -> None:
     config = ModelConfig(n_fft=256, channels=1, num_bands=4, feedforward_dim=8, num_encoders=0, num_decoders=0)
     code, _, said = live(b"", model=save_network(tmp_path / "whole.safetensors", config))
     assert code == 2
@@ -209,23 +200,20 @@ def test_a_network_that_cannot_be_streamed_is_refused_with_one_that_can(live: Li
 
 @pytest.mark.parametrize(("name", "example"), [("stdin", "ffmpeg -i song.mp3"), ("stdout", "| aplay -f cd")])
 def test_a_terminal_is_refused_with_a_pipe_to_use(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, example: str
+    vrtool: Command, monkeypatch: pytest.MonkeyPatch, name: str, example: str
 ) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
     with Path(os.devnull).open() as nothing, monkeypatch.context() as patch:
-        patch.setattr(sys, "argv", ["vrtool", "separate", "--live", "--model", "nowhere"])
         patch.setattr(sys, "stdin", nothing)
         patch.setattr(sys, "stdout", nothing)
         patch.setattr(sys, name, Terminal())
-        with pytest.raises(SystemExit) as left:
-            main()
-    assert left.value.code == 2
-    said = capsys.readouterr().err
-    assert "found a terminal" in said
-    assert example in said
+        done = vrtool("separate", "--live", "--model", "nowhere")
+    assert done.returncode == 2
+    assert "found a terminal" in done.stderr
+    assert example in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -236,18 +224,14 @@ def test_a_terminal_is_refused_with_a_pipe_to_use(
         (("--output", "stems"), "or --live"),
     ],
 )
-def test_files_need_their_own_options_and_no_others(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["vrtool", "separate", *words])
-    with pytest.raises(SystemExit) as left:
-        main()
-    assert left.value.code == 2
-    assert message in capsys.readouterr().err
+def test_files_need_their_own_options_and_no_others(vrtool: Command, words: tuple[str, ...], message: str) -> None:
+    done = vrtool("separate", *words)
+    assert done.returncode == 2
+    assert message in done.stderr
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def network(tmp_path_factory: pytest.TempPathFactory, save_network: Callable[..., Path]) -> Path:
     config = ModelConfig(
         architecture="autoregressive",
         n_fft=256,

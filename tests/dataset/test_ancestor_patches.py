@@ -20,7 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vrtool.audio.spectrogram import BLOCK_FRAMES, ComplexArray, StftSpec, stft
-from vrtool.dataset.ancestor_patches import find_patches, named_stft, num_patch_frames, patch_bins, read_patch_frames
+from vrtool.dataset.ancestor_patches import find_patches
+from vrtool.dataset.npz_patch import read_patch_header
+from vrtool.dataset.patch_frames import num_patch_frames, read_patch_frames
+from vrtool.dataset.patch_names import named_stft
 from vrtool.dataset.track import Discovery, Role, Track
 from vrtool.errors import AudioError, InputError
 
@@ -305,18 +308,33 @@ class TestNames:
         (tmp_path / "library" / "loop").symlink_to(tmp_path / "library", target_is_directory=True)
         assert [track.name for track in find_patches(tmp_path / "library").tracks] == ["linked/song", "song"]
 
-    def test_a_folder_that_cannot_be_read_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_folder_that_cannot_be_read_is_named(self, tmp_path: Path, closed_folder: str) -> None:
         instrumental(tmp_path, "whole")
-        instrumental(tmp_path / "closed")
-        scan = os.scandir
+        instrumental(tmp_path / closed_folder)
+        assert only_problem(tmp_path) == (closed_folder, "the folder cannot be read (Permission denied)")
 
-        def refuse(path: str) -> Any:  # what os.scandir gives has no public name
-            if Path(path).name == "closed":
-                raise PermissionError(13, "Permission denied", path)
-            return scan(path)
+    def test_what_cannot_be_seen_of_vocals_is_no_silence(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        instrumental(tmp_path, "whole")
+        cut(tmp_path / "half seen", "song", spectrogram(0), c=0.5)
+        is_folder = Path.is_dir
 
-        monkeypatch.setattr(os, "scandir", refuse)  # the rights themselves do not bind root, as which CI may run
-        assert only_problem(tmp_path) == ("closed", "the folder cannot be read (Permission denied)")
+        def refuse(path: Path) -> bool:
+            if path.name == "song_p1.npz":
+                raise OSError(5, "Input/output error")
+            return is_folder(path)
+
+        monkeypatch.setattr(Path, "is_dir", refuse)
+        assert only_problem(tmp_path) == ("half seen", "the folder cannot be read (Input/output error)")
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
+    def test_a_broken_link_to_a_patch_of_vocals_is_no_silence(self, tmp_path: Path) -> None:
+        instrumental(tmp_path, "whole")
+        _, path, _ = cut(tmp_path, "song", spectrogram(0), c=0.5)
+        path.unlink()
+        path.symlink_to(tmp_path / "gone.npz")
+        name, reason = only_problem(tmp_path)
+        assert name == "song_p1.npz"
+        assert "cannot be read (No such file or directory)" in reason
 
     def test_a_wrong_folder_is_the_users_mistake(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"missing: expected a folder of patches named .*, found nothing of that"):
@@ -341,7 +359,7 @@ class TestNames:
 
     def test_a_patch_tells_its_number_of_bins(self, tmp_path: Path) -> None:
         (path, *_) = cut(tmp_path, "song", spectrogram(0, num_bins=7), c=100.0)
-        assert patch_bins(path) == 7
+        assert read_patch_header(path).num_bins == 7
 
     def test_patches_that_overlap_are_refused_by_their_folders_name(self, tmp_path: Path) -> None:
         instrumental(tmp_path, "whole")

@@ -24,22 +24,14 @@ SECONDS = 10.0
 
 
 @pytest.fixture
-def prepare_pair(tmp_path: Path, tiny_stft: StftSpec, write_sound: Write) -> Prepare:
+def prepare_pair(tmp_path: Path, task_for: Callable[..., TrackTask], write_sound: Write) -> Prepare:
     """`prepare_pair(mixture=samples, ...)` writes a song's folder and prepares it, keeping every bit."""
 
     def prepare(*, align_pairs: bool = True, sample_rate: int = 8000, **signals: FloatArray) -> CachedTrack:
         for name, samples in signals.items():
             write_sound(tmp_path / f"pairs/song/{name}.wav", samples, sample_rate)
         (track,) = find_pairs(tmp_path / "pairs").tracks
-        task = TrackTask(
-            track=track,
-            library="pairs",
-            destination=tmp_path / "cache/song.h5",
-            stft=tiny_stft,
-            precision="float32",
-            minimum_seconds=0.5,
-            align_pairs=align_pairs,
-        )
+        task = task_for(track, precision="float32", align_pairs=align_pairs)
         return CachedTrack(path=task.destination, header=prepare_track(task), split="training")
 
     return prepare
@@ -167,7 +159,7 @@ def test_another_song_is_refused_with_the_remedy(
     )
     with pytest.raises(AudioError, match=message):
         prepare_pair(mixture=instrumental + vocals, **{part: other})
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert list((tmp_path / "cache/pair").iterdir()) == []
 
 
 def test_another_speed_is_refused(prepare_pair: Prepare, instrumental: FloatArray, vocals: FloatArray) -> None:

@@ -23,21 +23,13 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture
-def task(tmp_path: Path, make_signal: Make, write_sound: Write, tiny_stft: StftSpec) -> TrackTask:
+def task(task_for: Callable[..., TrackTask], make_signal: Make, write_sound: Write, tmp_path: Path) -> TrackTask:
     """A pair of two files that can be aligned, prepared."""
     instrumental = make_signal(0, seconds=4.0)
     write_sound(tmp_path / "pairs/song/instrumental.wav", instrumental)
     write_sound(tmp_path / "pairs/song/mixture.wav", instrumental + make_signal(1, seconds=4.0, level=0.05))
     (track,) = find_pairs(tmp_path / "pairs").tracks
-    task = TrackTask(
-        track=track,
-        library="pairs",
-        destination=tmp_path / "cache/pair/song.h5",
-        stft=tiny_stft,
-        precision="int16",
-        minimum_seconds=0.5,
-        align_pairs=True,
-    )
+    task = task_for(track)
     prepare_track(task)
     return task
 

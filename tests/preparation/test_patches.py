@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from vrtool.audio.waveform import FloatArray
 from vrtool.dataset.cache import CachedTrack, open_cache
 from vrtool.dataset.rows import Precision
 from vrtool.errors import CacheError
-from vrtool.preparation import Library, PreparationReport, PreparationSettings, plan_preparation, prepare
+from vrtool.preparation import PreparationReport
 
 Make = Callable[..., FloatArray]
 Import = Callable[..., PreparationReport]
@@ -32,17 +31,11 @@ def patches(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def import_patches(tmp_path: Path, patches: Path, tiny_stft: StftSpec) -> Import:
+def import_patches(
+    run_prepare: Callable[..., PreparationReport], patches: Path, tmp_path: Path, tiny_stft: StftSpec
+) -> Import:
     """Prepares the patches in this process, keeping every bit unless told otherwise."""
-
-    def run(**more: Any) -> PreparationReport:
-        settings = PreparationSettings(
-            **{"output": tmp_path / "cache", "stft": tiny_stft, "precision": "float32", "validation": "0", **more}
-        )
-        with ThreadPoolExecutor(1) as executor:
-            return prepare(plan_preparation([Library(kind="npz", root=patches)], settings), executor)
-
-    return run
+    return partial(run_prepare, tmp_path / "cache", npz=[patches], stft=tiny_stft, precision="float32")
 
 
 def write(

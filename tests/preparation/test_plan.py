@@ -3,9 +3,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from vrtool.preparation import (
     PreparationReport,
     PreparationSettings,
     plan_preparation,
-    prepare,
 )
 
 Make = Callable[..., FloatArray]
@@ -55,24 +54,9 @@ def plan_of(output: Path, tiny_stft: StftSpec) -> Callable[..., PreparationPlan]
 
 
 @pytest.fixture
-def run(output: Path, tiny_stft: StftSpec) -> Callable[..., PreparationReport]:
-    """`run(vocal=[root, ...], pair=..., prune=True, ...)` prepares libraries in this process."""
-
-    def run(
-        *,
-        vocal: Sequence[Path] = (),
-        instrumental: Sequence[Path] = (),
-        pair: Sequence[Path] = (),
-        npz: Sequence[Path] = (),
-        **more: Any,
-    ) -> PreparationReport:
-        roots = {"vocal": vocal, "instrumental": instrumental, "pair": pair, "npz": npz}
-        libraries = [Library(kind=kind, root=root) for kind in roots for root in roots[kind]]  # type: ignore[arg-type]
-        settings = PreparationSettings(output=output, stft=tiny_stft, minimum_seconds=0.5, **more)
-        with ThreadPoolExecutor(1) as executor:
-            return prepare(plan_preparation(libraries, settings), executor)
-
-    return run
+def run(run_prepare: Run, output: Path, tiny_stft: StftSpec) -> Run:
+    """`run(vocals=[root, ...], pairs=..., prune=True, ...)` prepares libraries in this process."""
+    return partial(run_prepare, output, stft=tiny_stft, validation="0.1")
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -196,7 +180,7 @@ class TestRemoved:
 
     @pytest.fixture(autouse=True)
     def prepared(self, run: Run, vocals: Path) -> None:
-        run(vocal=[vocals])
+        run(vocals=[vocals])
 
     def test_they_are_told_and_stay(
         self, plan_of: Callable[..., PreparationPlan], run: Run, vocals: Path, output: Path
@@ -206,14 +190,14 @@ class TestRemoved:
         plan = plan_of(vocals)
         assert [header.name for header in plan.removed.values()] == ["v1"]
         assert [header.name for header in plan.finished.values()] == ["v0", "v2"]
-        report = run(vocal=[vocals])
+        report = run(vocals=[vocals])
         assert (report.num_prepared, report.num_unchanged) == (0, 2)
         assert contents(output) == before
 
     def test_they_go_when_asked_to_with_their_files(self, run: Run, vocals: Path, output: Path) -> None:
         before = contents(output)
         (vocals / "v1.wav").unlink()
-        report = run(vocal=[vocals], prune=True)
+        report = run(vocals=[vocals], prune=True)
         assert listed(output) == files(output) == ["vocal/v0", "vocal/v2"]
         assert open_cache(output) == report.cache
         after = contents(output)
@@ -234,7 +218,7 @@ class TestRemoved:
         plan = plan_of(vocals)
         assert [task.track.name for task in plan.tasks] == ["v3"]
         assert [header.name for header in plan.removed.values()] == ["v1"]
-        run(vocal=[vocals], prune=True)
+        run(vocals=[vocals], prune=True)
         assert listed(output) == files(output) == ["vocal/v0", "vocal/v2", "vocal/v3"]
 
     def test_a_library_that_was_not_given_keeps_its_tracks(
@@ -243,7 +227,7 @@ class TestRemoved:
         other = vocals.with_name("vocals2")  # whose name begins as that of the first
         write_sound(other / "w0.wav", make_signal(7))
         shutil.rmtree(vocals)
-        report = run(vocal=[other], prune=True)
+        report = run(vocals=[other], prune=True)
         assert report.num_unchanged == 3
         assert listed(output) == files(output) == ["vocal/v0", "vocal/v1", "vocal/v2", "vocal/w0"]
 
@@ -251,15 +235,15 @@ class TestRemoved:
         self, run: Run, vocals: Path, output: Path, make_signal: Make, write_sound: Write
     ) -> None:
         write_sound(vocals / "album/v3.wav", make_signal(7))
-        run(vocal=[vocals])
+        run(vocals=[vocals])
         (vocals / "v0.wav").unlink()
-        run(vocal=[vocals / "album"], prune=True)
+        run(vocals=[vocals / "album"], prune=True)
         assert len(listed(output)) == len(files(output)) == 4
 
     def test_a_folder_given_as_another_kind_of_library_is_another_library(
         self, run: Run, vocals: Path, output: Path
     ) -> None:
-        run(instrumental=[vocals], prune=True)
+        run(instrumentals=[vocals], prune=True)
         names = [f"{kind}/v{number}" for kind in ("instrumental", "vocal") for number in range(3)]
         assert listed(output) == files(output) == names
 
@@ -268,7 +252,7 @@ class TestRemoved:
         run(npz=[vocals], prune=True)
         assert listed(output) == ["instrumental/song", "vocal/v0", "vocal/v1", "vocal/v2"]
         (vocals / "song_p0.npz").rename(vocals / "other_p0.npz")
-        run(vocal=[vocals], prune=True)
+        run(vocals=[vocals], prune=True)
         assert listed(output) == ["instrumental/song", "vocal/v0", "vocal/v1", "vocal/v2"]
         run(npz=[vocals], prune=True)
         assert listed(output) == ["instrumental/other", "vocal/v0", "vocal/v1", "vocal/v2"]
@@ -291,10 +275,10 @@ class TestRemoved:
     ) -> None:
         (vocals / "album").mkdir()
         shutil.copy(vocals / "v0.wav", vocals / "album/v3.wav")
-        run(vocal=[vocals])
+        run(vocals=[vocals])
         request.getfixturevalue("unreadable")
         (vocals / "v1.wav").unlink()
-        report = run(vocal=[vocals], prune=True)
+        report = run(vocals=[vocals], prune=True)
         assert [problem.path for problem in report.problems] == [str(vocals / "album")]
         assert len(files(output)) == 3
         assert listed(output) == ["vocal/album/v3", "vocal/v0", "vocal/v2"]
@@ -302,7 +286,7 @@ class TestRemoved:
     def test_a_link_whose_disk_is_away_keeps_its_track(self, run: Run, vocals: Path, output: Path) -> None:
         (vocals / "v1.wav").unlink()
         (vocals / "v1.wav").symlink_to("nowhere")
-        report = run(vocal=[vocals], prune=True)
+        report = run(vocals=[vocals], prune=True)
         assert [problem.path for problem in report.problems] == [str(vocals / "v1.wav")]
         assert listed(output) == ["vocal/v0", "vocal/v1", "vocal/v2"]
 
@@ -310,9 +294,9 @@ class TestRemoved:
         self, run: Run, small_library: Path, tmp_path: Path, output: Path
     ) -> None:
         shutil.copytree(small_library / "pairs", tmp_path / "pairs")
-        run(pair=[tmp_path / "pairs"])
+        run(pairs=[tmp_path / "pairs"])
         (tmp_path / "pairs/stereo/instrumental.wav").unlink()
-        report = run(pair=[tmp_path / "pairs"], prune=True)
+        report = run(pairs=[tmp_path / "pairs"], prune=True)
         assert [problem.path for problem in report.problems] == [str(tmp_path / "pairs/stereo")]
         assert {"pair/mono", "pair/stereo"} <= set(listed(output))
 
@@ -321,9 +305,9 @@ class TestRemoved:
     ) -> None:
         shutil.copytree(small_library / "pairs", tmp_path / "pairs")
         shutil.copy(tmp_path / "pairs/mono/vocals.wav", tmp_path / "pairs/jingle.wav")
-        run(pair=[tmp_path / "pairs"])
+        run(pairs=[tmp_path / "pairs"])
         shutil.rmtree(tmp_path / "pairs/stereo")
-        report = run(pair=[tmp_path / "pairs"], prune=True)
+        report = run(pairs=[tmp_path / "pairs"], prune=True)
         assert [problem.path for problem in report.problems] == [str(tmp_path / "pairs")]
         assert [name for name in listed(output) if name.startswith("pair")] == ["pair/mono"]
 
@@ -331,7 +315,7 @@ class TestRemoved:
         for number in range(3):
             (vocals / f"v{number}.wav").unlink()
         (vocals / "broken.wav").write_bytes(b"no audio")
-        assert run(vocal=[vocals], prune=True).cache.tracks == ()
+        assert run(vocals=[vocals], prune=True).cache.tracks == ()
         assert files(output) == []
         assert read_manifest(output).tracks == ()
 
@@ -347,7 +331,7 @@ class TestPrecision:
         was: str,
         wanted: str,
     ) -> None:
-        run(vocal=[vocals], precision=was)
+        run(vocals=[vocals], precision=was)
         before = contents(output)
         message = rf"cache was made with precision {was}, this run asks for {wanted}; .* pass --precision {was}$"
         with pytest.raises(CacheError, match=message):
@@ -357,7 +341,7 @@ class TestPrecision:
     def test_both_hold_the_same_but_for_rounding(self, run: Run, vocals: Path, output: Path) -> None:
         signals = {}
         for precision in ("int16", "float32"):
-            run(vocal=[vocals], precision=precision)
+            run(vocals=[vocals], precision=precision)
             cache = open_cache(output)
             assert cache.precision == precision
             signals[precision] = cache.tracks[0].read_complex("vocals", 0, cache.tracks[0].header.num_frames)
@@ -371,12 +355,12 @@ class TestPrecision:
 class TestAlignment:
     def test_whether_pairs_are_aligned_decides_whether_they_are_redone(self, run: Run, small_library: Path) -> None:
         pairs = [small_library / "pairs"]
-        assert run(pair=pairs).num_prepared == 2
-        assert run(pair=pairs).num_prepared == 0
+        assert run(pairs=pairs).num_prepared == 2
+        assert run(pairs=pairs).num_prepared == 0
         # The other one has instrumental and vocals, which nothing can be aligned with.
-        assert run(pair=pairs, align_pairs=False).num_prepared == 1
-        assert run(pair=pairs, align_pairs=False).num_prepared == 0
-        assert run(pair=pairs).num_prepared == 1
+        assert run(pairs=pairs, align_pairs=False).num_prepared == 1
+        assert run(pairs=pairs, align_pairs=False).num_prepared == 0
+        assert run(pairs=pairs).num_prepared == 1
 
 
 class TestNames:

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import errno
-import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,6 @@ from hypothesis import strategies as st
 from vrtool.audio.formats import FloatArray
 from vrtool.preparation import spool as spool_module
 from vrtool.preparation.spool import MEMORY_BYTES, open_spool
-
-if sys.platform != "win32":
-    import resource
 
 BLOCK_BYTES = 40_000
 """The size of what `noise` makes."""
@@ -82,24 +78,12 @@ def test_a_spool_on_disk_has_no_name_that_a_killed_process_could_leave(tmp_path:
         assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def disk_of_60_kb() -> Iterator[None]:
-    """No file may grow beyond 60 kB: the kernel writes up to there, then refuses, as when a disk gets full."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of a file's size")
-@pytest.mark.usefixtures("disk_of_60_kb")
 @pytest.mark.parametrize("memory_bytes", [1, BLOCK_BYTES + 1, 2 * BLOCK_BYTES - 1])
 def test_a_block_that_finds_room_for_a_part_of_it_is_an_error_that_names_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory_bytes: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit_file_size: Callable[[int], None], memory_bytes: int
 ) -> None:
     monkeypatch.setattr(spool_module, "MEMORY_BYTES", memory_bytes)
+    limit_file_size(60_000)  # the first block has room, of the second one only a part
 
     def write_and_read() -> FloatArray:
         with open_spool(tmp_path, 2) as spool:

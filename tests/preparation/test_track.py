@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,48 +13,35 @@ from vrtool.audio.waveform import FloatArray, Waveform, resample
 from vrtool.dataset.cache import CachedTrack
 from vrtool.dataset.header import TrackHeader
 from vrtool.dataset.library import Kind, Role, Source, Track
-from vrtool.dataset.rows import Precision
 from vrtool.dataset.song_folder import subtracted
 from vrtool.dataset.track_file import read_header
 from vrtool.errors import AudioError, VrtoolError
 from vrtool.preparation.task import TrackTask
 from vrtool.preparation.track import prepare_track
 
+ROLES: tuple[Role, ...] = get_args(Role)
+
 Make = Callable[..., FloatArray]
 Write = Callable[..., Path]
 
 
 @pytest.fixture
-def task_of(tmp_path: Path, tiny_stft: StftSpec) -> Callable[..., TrackTask]:
-    """`task_of(kind, role=path or paths, ...)` is the task to prepare a track of these files."""
+def task_of(task_for: Callable[..., TrackTask]) -> Callable[..., TrackTask]:
+    """`task_of(kind, role=path or paths, ...)` is the task to prepare these files; settings as for `task_for`."""
 
-    def task(
-        kind: Kind,
-        *,
-        minimum_seconds: float = 0.5,
-        precision: Precision = "int16",
-        align_pairs: bool = True,
-        **roles: Path | tuple[Path, ...],
-    ) -> TrackTask:
+    def task(kind: Kind, **given: Any) -> TrackTask:
         sources: dict[Role, tuple[Source, ...]] = {}
-        for role, paths in roles.items():
-            paths = paths if isinstance(paths, tuple) else (paths,)
-            sources[role] = tuple(Source(path=path) for path in paths)  # type: ignore[index]
+        for role in ROLES:
+            if role in given:
+                paths = given.pop(role)
+                sources[role] = tuple(Source(path=path) for path in (paths if isinstance(paths, tuple) else (paths,)))
         if kind == "pair" and "vocals" not in sources:
             sources["vocals"] = sources["mixture"] + subtracted(sources["instrumental"])
         if kind == "pair" and "instrumental" not in sources:
             sources["instrumental"] = sources["mixture"] + subtracted(sources["vocals"])
         if kind == "pair" and "mixture" not in sources:
             sources["mixture"] = sources["instrumental"] + sources["vocals"]
-        return TrackTask(
-            track=Track(name="song", kind=kind, sources=sources),
-            library="songs",
-            destination=tmp_path / "cache" / kind / "song.h5",
-            stft=tiny_stft,
-            precision=precision,
-            minimum_seconds=minimum_seconds,
-            align_pairs=align_pairs,
-        )
+        return task_for(Track(name="song", kind=kind, sources=sources), **given)
 
     return task
 

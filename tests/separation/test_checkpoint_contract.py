@@ -1,5 +1,7 @@
 """A checkpoint is all that separation needs."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,9 @@ import torch
 from vrtool.audio.spectrogram import StftSpec, stft
 from vrtool.audio.waveform import Waveform
 from vrtool.errors import CheckpointError, InputError
-from vrtool.model.checkpoint import Checkpoint, checkpoint_model, load_checkpoint, save_checkpoint
+from vrtool.model import build_model
+from vrtool.model.checkpoint import checkpoint_model, load_checkpoint
 from vrtool.model.config import ModelConfig
-from vrtool.model.registry import build_model
 from vrtool.separation.separator import Separator
 
 CONFIG = ModelConfig(
@@ -21,11 +23,8 @@ STFT = StftSpec(sample_rate=8000, n_fft=256, hop_length=128)
 
 
 @pytest.fixture
-def run_folder(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    weights = build_model(CONFIG).state_dict()
-    save_checkpoint(tmp_path / "best.safetensors", Checkpoint(weights=weights, model=CONFIG, stft=STFT))
-    return tmp_path
+def run_folder(tmp_path: Path, save_network: Callable[..., Path]) -> Path:
+    return save_network(tmp_path / "best.safetensors", CONFIG).parent
 
 
 def test_a_run_folder_separates_with_its_best_network_and_settings(run_folder: Path) -> None:
@@ -51,6 +50,19 @@ def test_a_song_of_many_chunks_passes_a_real_network(run_folder: Path) -> None:
     samples = np.random.default_rng(0).standard_normal((1, 100 * 128)).astype(np.float32)
     stems = Separator.from_checkpoint(run_folder, batch_size=2).separate(Waveform(samples=samples, sample_rate=8000))
     np.testing.assert_allclose(stems.vocals.samples + stems.instrumental.samples, samples, atol=1e-6)
+
+
+def test_a_network_that_does_not_fit_is_refused_at_once() -> None:
+    with pytest.raises(InputError, match="takes spectrograms of n_fft 256, found 512"):
+        Separator(build_model(CONFIG), replace(STFT, n_fft=512))
+    with pytest.raises(InputError, match="takes 2 channels, found 1"):
+        Separator(build_model(CONFIG), STFT, num_channels=1)
+    with pytest.raises(InputError, match="songs have 1 or 2 channels, found a network that takes 4"):
+        Separator(build_model(replace(CONFIG, num_channels=4)), STFT)
+
+
+def test_a_network_tells_its_channels() -> None:
+    assert Separator(build_model(replace(CONFIG, num_channels=1)), STFT).num_channels == 1
 
 
 def test_a_path_without_a_checkpoint_is_refused_by_name(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -105,15 +103,7 @@ def forget_to_clip(network: Network) -> None:
             rule.table, rule.furthest = torch.nn.Parameter(table), CHUNK_FRAMES - 1
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """What the tests of the networks run under: sums of threads depend on how many there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
+@pytest.mark.usefixtures("one_thread")  # sums of threads depend on how many there are
 @pytest.mark.parametrize("position", ["rotary", "relative"])
 def test_a_network_trained_at_256_frames_is_no_worse_in_chunks_of_2048(position: Position) -> None:
     network = trained(position)

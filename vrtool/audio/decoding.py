@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vrtool.audio.ffmpeg_reader import FfmpegReader
-from vrtool.audio.formats import SOUNDFILE_SUFFIXES, AudioInfo, FloatArray, Reader, RefusedError
+from vrtool.audio.formats import SOUNDFILE_SUFFIXES, AudioInfo, Reader, RefusedError
 from vrtool.audio.soundfile_reader import SoundfileReader
 from vrtool.audio.truncation import refuse_truncated
 from vrtool.errors import AudioError, InputError
@@ -25,20 +25,13 @@ def probe_audio(path: Path) -> AudioInfo:
         return reader.info
 
 
-def decode_blocks(path: Path, block_samples: int = BLOCK_SAMPLES) -> Iterator[FloatArray]:
-    """Yield the audio of a file in order as float32 (channel, sample), in constant memory.
-
-    Blocks have `block_samples` samples, the last one what is left. Integer samples are scaled to ±1, floating
-    ones are passed as they are, beyond ±1 and non-finite ones included. Errors come with the first block, as
-    those of `probe_audio`, and AudioError at the point where a file is damaged or ends before its time.
-    """
-    with open_audio(path) as reader:
-        yield from reader.blocks(block_samples)
-
-
 @contextlib.contextmanager
 def open_audio(path: Path) -> Iterator[Reader]:
-    """Open an audio file for its header and its blocks; errors as of `decode_blocks`."""
+    """Open an audio file for its header and its blocks, which are decoded as they are asked for, in constant memory.
+
+    Integer samples are scaled to ±1, floating ones are passed as they are, beyond ±1 and non-finite ones included.
+    Errors as of `probe_audio`, and AudioError from the blocks where a file is damaged or ends before its time.
+    """
     _refuse_unopenable(path)
     refuse_truncated(path)
     reader = _open_reader(path)

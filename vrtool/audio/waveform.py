@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vrtool.audio.decoding import BLOCK_SAMPLES, decode_blocks, open_audio, probe_audio
+from vrtool.audio.decoding import BLOCK_SAMPLES, open_audio, probe_audio
 from vrtool.audio.encoding import OUTPUT_FORMATS, Subtype, encode
 from vrtool.audio.formats import AUDIO_SUFFIXES, AudioInfo, FloatArray
 from vrtool.audio.resampling import resample_blocks
@@ -23,7 +23,6 @@ __all__ = [
     "FloatArray",
     "Subtype",
     "Waveform",
-    "decode_blocks",
     "probe_audio",
     "read_audio",
     "resample",

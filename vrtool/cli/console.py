@@ -11,15 +11,11 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from vrtool.dataset.library import Problem
-    from vrtool.model.acceleration import Precision
-    from vrtool.model.device import PickedDevice
 
 console = Console(highlight=False)
 """Results, on standard output."""
 errors = Console(stderr=True, highlight=False)
 """Progress, warnings and errors, on standard error, so that output can be piped."""
-
-PRECISION_HELP = "bfloat16 is about twice as fast on hardware that has it (float32)."
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -70,15 +66,6 @@ def _line_now_and_then(description: str, unit: str) -> Callable[[float, float], 
             errors.print(f"{description}: {done:,} of {total:,} {unit}", markup=False)
 
     return advance
-
-
-def print_device(picked: PickedDevice, precision: Precision) -> None:
-    """Say where a network runs and why, and if it has not what was asked for there, on standard error."""
-    from vrtool.model.acceleration import has_bfloat16
-
-    errors.print(f"device {picked.device}: {picked.reason}", markup=False)
-    if precision == "bfloat16" and not has_bfloat16(picked.device):
-        errors.print("bfloat16 has no instructions of its own there: float32 would be faster", markup=False)
 
 
 def print_problems(problems: Sequence[Problem], consequence: str) -> None:

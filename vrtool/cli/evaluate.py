@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vrtool.cli.console import PRECISION_HELP, console, print_device, print_problems, progress_bar
+from vrtool.cli.console import console, print_problems, progress_bar
+from vrtool.cli.network import PRECISION_OPTION, Device, PrecisionName, load_separator
 from vrtool.errors import InputError, JobError
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ def evaluate(
         Path | None,
         typer.Option("--estimates", help="Score any system's stems: a folder of <song>/{vocals,instrumental}.*."),
     ] = None,
-    device: Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[Literal["float32", "bfloat16"], typer.Option(help=PRECISION_HELP)] = "float32",
+    device: Device = "auto",
+    precision: Annotated[PrecisionName, PRECISION_OPTION] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
 ) -> None:
     """Score stems by nSDR in dB over whole songs, beside the mixture as it is and the ideal ratio mask."""
@@ -37,6 +38,8 @@ def evaluate(
 
     if (model is None) == (estimates is None):
         raise InputError("vrtool evaluate needs either --model RUN or --estimates DIR, and not both")
+    if estimates is not None and (device, precision) != ("auto", "float32"):
+        raise InputError("--device, --precision: only for --model, estimates are there already; leave them out")
     evaluation = _run(pairs, model, estimates, device, precision)
     if as_json:
         # Not through rich: whoever reads this wants neither wrapped lines nor colours.
@@ -53,16 +56,12 @@ def evaluate(
 def _run(pairs: Path, model: Path | None, estimates: Path | None, device: str, precision: Precision) -> Evaluation:
     """Return the scores of whichever is not None, with progress shown."""
     from vrtool.evaluation.run import evaluate_estimates, evaluate_model
-    from vrtool.model.memory import keep_freed_memory
-    from vrtool.separation.separator import Separator
 
     if estimates is not None:
         with progress_bar("evaluating", "songs") as advance:
             return evaluate_estimates(pairs, estimates, on_progress=advance)
     assert model is not None
-    keep_freed_memory()
-    separator = Separator.from_checkpoint(model, device=device, precision=precision)
-    print_device(separator.device, precision)
+    separator = load_separator(model, device, precision)
     with progress_bar("evaluating", "songs") as advance:
         return evaluate_model(pairs, separator, on_progress=advance)
 

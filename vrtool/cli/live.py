@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
 import typer
 
 from vrtool.cli.console import errors
+from vrtool.cli.interrupts import interrupts_to
+from vrtool.cli.network import print_device
 from vrtool.errors import AudioError, InputError, InterruptedRunError
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _interruptible_pieces(source: int) -> Iterator[Iterator[bytes]]:
     asked = False
     is_waiting = False
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
+    def ask() -> None:
         nonlocal asked
         if asked or is_waiting:
             asked = True
@@ -152,12 +152,8 @@ def _interruptible_pieces(source: int) -> Iterator[Iterator[bytes]]:
         while piece := read():
             yield piece
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with interrupts_to(ask):
         yield pieces()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _say(sentence: str) -> None:
@@ -168,7 +164,7 @@ def _print_start(separator: LiveSeparator, pcm: PcmFormat) -> None:
     """Say what is done where, and by how much the stem will be late."""
     latency = separator.latency
     sides = "mono" if separator.num_channels == 1 else "stereo"
-    _say(f"device {separator.device.device}: {separator.device.reason}")
+    print_device(separator.device, "float32")
     _say(f"{separator.stem} of {pcm} at {separator.sample_rate} Hz, {sides}")
     _say(
         f"latency {1000 * latency.total_seconds:.1f} ms: window {1000 * latency.window_seconds:.1f}, look-ahead "

@@ -65,8 +65,6 @@ def prepare(
     """
     from vrtool.audio.spectrogram import StftSpec
     from vrtool.preparation import Library, PreparationSettings, plan_preparation
-    from vrtool.preparation import prepare as run
-    from vrtool.preparation.run import Progress
 
     libraries = [
         *(Library(kind="instrumental", root=root) for root in instrumentals or ()),
@@ -86,7 +84,15 @@ def prepare(
     plan = plan_preparation(libraries, settings)
     if dry_run:
         _print_estimate(plan, jobs, scheduler)
-        return
+    else:
+        _carry_out(plan, jobs, scheduler)
+
+
+def _carry_out(plan: PreparationPlan, jobs: int, scheduler: str | None) -> None:
+    """Prepare what is planned and say what came of it."""
+    from vrtool.preparation import Progress
+    from vrtool.preparation import prepare as run
+
     with _executor(jobs, scheduler, plan) as executor, progress_bar("preparing", "MB of audio") as advance:
 
         def show(progress: Progress) -> None:

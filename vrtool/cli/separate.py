@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vrtool.cli.console import PRECISION_HELP, console, errors, print_device, print_problems, progress_bar
+from vrtool.cli.console import console, errors, print_problems, progress_bar
 from vrtool.cli.live import separate_live
+from vrtool.cli.network import PRECISION_OPTION, Device, PrecisionName, load_separator
 from vrtool.errors import InputError, JobError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def separate(
     model: Annotated[
         Path | None, typer.Option("--model", "-m", help="A run of vrtool train, or one of its checkpoint files.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Device = "auto",
     audio_format: Annotated[
         str | None, typer.Option("--format", help="wav (the default: 32-bit float, never clips), flac, ogg or mp3.")
     ] = None,
@@ -41,7 +42,7 @@ def separate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Separate again what is there, and replace it.")
     ] = False,
-    precision: Annotated[Literal["float32", "bfloat16"] | None, typer.Option(help=PRECISION_HELP)] = None,
+    precision: Annotated[PrecisionName | None, PRECISION_OPTION] = None,
     live: Annotated[
         bool,
         typer.Option("--live", help="Raw PCM from standard input, one stem to standard output.", rich_help_panel=LIVE),
@@ -85,11 +86,6 @@ def separate(
         )
         return
     _refuse(of_streams, "--live, and files say it themselves; leave it out, or add --live")
-    if not inputs or output is None:
-        raise InputError(
-            "vrtool separate needs songs and a folder for their stems: vrtool separate INPUT... --output DIR --model "
-            "RUN; or --live, to separate what comes on standard input"
-        )
     _separate_files(
         inputs,
         output,
@@ -115,8 +111,8 @@ def _required(model: Path | None) -> Path:
 
 
 def _separate_files(
-    inputs: list[Path],
-    output: Path,
+    inputs: list[Path] | None,
+    output: Path | None,
     model: Path | None,
     *,
     device: str,
@@ -129,16 +125,15 @@ def _separate_files(
 
     from vrtool.separation.files import plan_separation, separate_files
 
+    if not inputs or output is None:
+        raise InputError(
+            "vrtool separate needs songs and a folder for their stems: vrtool separate INPUT... --output DIR --model "
+            "RUN; or --live, to separate what comes on standard input"
+        )
     plan = plan_separation(inputs, output, audio_format=audio_format, subtype=subtype)
     if not overwrite and len(inputs) == 1 and inputs[0].is_file():
         _refuse_existing(plan.jobs[0])
-    checkpoint = _required(model)
-    from vrtool.model.memory import keep_freed_memory
-    from vrtool.separation.separator import Separator
-
-    keep_freed_memory()
-    separator = Separator.from_checkpoint(checkpoint, device=device, precision=precision)
-    print_device(separator.device, precision)
+    separator = load_separator(_required(model), device, precision)
     began = time.monotonic()
     with progress_bar("separating", "s of audio") as advance:
 
@@ -153,7 +148,7 @@ def _refuse_existing(job: SeparationJob) -> None:
     """Raise InputError if stems of the one song that was asked for are there: skipping it would look like success."""
     from vrtool.separation.files import existing_outputs
 
-    if existing := existing_outputs([job]):
+    if existing := existing_outputs(job):
         names = " and ".join(str(path) for path in existing)
         raise InputError(f"{names}: already there; pass --overwrite to replace, or another --output")
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vrtool.cli.console import console, errors, print_device
+from vrtool.cli.console import console, errors
+from vrtool.cli.interrupts import interrupts_to
+from vrtool.cli.network import Device, print_device
 
 if TYPE_CHECKING:
     from vrtool.training.trainer import StepReport
@@ -22,7 +22,7 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="TOML recipe: model, augmentation, training.")],
     cache: Annotated[Path, typer.Option(help="Cache made by vrtool prepare.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run: checkpoints and metrics.")],
-    device: Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change the recipe. Repeatable.")
@@ -48,10 +48,8 @@ def train(
     setup = TrainingSetup(
         recipe_text=parts.text, model=parts.model, augmentation=parts.augmentation, training=parts.training
     )
-    with _stop_on_interrupt() as stop, _Display() as display:
-        watcher = Watcher(
-            on_step=display.show_step, on_validation=display.show_validation, stop_asked=lambda: bool(stop)
-        )
+    with _stop_on_interrupt() as stop_asked, _Display() as display:
+        watcher = Watcher(on_step=display.show_step, on_validation=display.show_validation, stop_asked=stop_asked)
         last_step = run(setup, data, RunFolder(path=output), device=picked.device, resume=resume, watcher=watcher)
     console.print(
         f"{output}: trained to step {last_step}; separate songs with --model {output}", soft_wrap=True, markup=False
@@ -59,22 +57,19 @@ def train(
 
 
 @contextmanager
-def _stop_on_interrupt() -> Iterator[list[int]]:
-    """Give a list that fills when Ctrl-C or a request to terminate arrives; a second Ctrl-C interrupts at once."""
-    asked: list[int] = []
+def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Give what tells whether Ctrl-C or a request to terminate has arrived; a second one interrupts at once."""
+    is_asked = False
 
-    def ask(number: int, _: FrameType | None) -> None:
-        if asked:
+    def ask() -> None:
+        nonlocal is_asked
+        if is_asked:
             raise KeyboardInterrupt
-        asked.append(number)
+        is_asked = True
         errors.print("stopping after this step; once more to stop at once and lose it")
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with interrupts_to(ask):
+        yield lambda: is_asked
 
 
 class _Display:

@@ -1,4 +1,4 @@
-"""Join the ancestor's patches into songs: which there are, of which kind, how long, and their frames.
+"""Find the songs that the ancestor's patches make up: which there are, and of which kind.
 
 The ancestor (carperbr/vocal-remover-frame-transformer, later kingoomieiii/frame-transformer, lib/dataset.py) cuts a
 song's spectrogram from its first frame on into patches of equal length, by default without overlap, the last one filled
@@ -10,30 +10,19 @@ is silence.
 from __future__ import annotations
 
 import math
-import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from vrtool.audio.formats import AUDIO_SUFFIXES
-from vrtool.audio.spectrogram import BLOCK_FRAMES, ComplexArray, StftSpec
-from vrtool.dataset.folders import printable_name
-from vrtool.dataset.npz_patch import PatchHeader, Signal, has_magnitude_above, read_patch_header, read_signal
+from vrtool.dataset.folders import first_names, printable_name, scan_folders
+from vrtool.dataset.npz_patch import PatchHeader, has_magnitude_above, read_patch_header
+from vrtool.dataset.patch_names import EXPECTED, number_of, overlap_by_name, song_of
 from vrtool.dataset.song_folder import subtracted
 from vrtool.dataset.track import Discovery, Kind, Problem, Role, Source, Track
 from vrtool.errors import AudioError, InputError
 
-# As the ancestor writes it, without leading zeros: no two names have one number. A title may have a _p1 in it, too.
-PATCH_NAME = re.compile(r"(?P<song>.+)_p(?P<number>0|[1-9][0-9]{0,5})\.npz", re.DOTALL)
-EXPECTED = "patches named {song}_p0.npz, {song}_p1.npz and so on"
-
-# What the ancestor calls its folders: patch length, sample rate, hop, n_fft and overlap, then what is in them.
-FOLDER_NAME = re.compile(
-    r"cs[0-9]+_sr(?P<sample_rate>[0-9]+)_hl(?P<hop_length>[0-9]+)_nf(?P<n_fft>[0-9]+)_of(?P<overlap>[0-9]+)"
-)
-
+CONSIDERED_SUFFIXES = AUDIO_SUFFIXES | {".npz", ".npy"}
+"""What may have been meant to be imported, and is a problem where its name is not a patch's."""
 LARGEST_WAVEFORM_PEAK = 8.0
 """A larger c was measured on a spectrogram: decoded audio stays far below, even where it exceeds full scale."""
 ROUNDING = 1.01
@@ -53,23 +42,23 @@ def find_patches(root: Path) -> Discovery:
     vocals are what has a magnitude above c: an instrumental has none by definition, but vocals many, as hundreds of
     samples add up in a magnitude. Only then are samples read, and only up to the first such magnitude.
     """
-    if not root.exists():
-        raise InputError(f"{root}: expected a folder of {EXPECTED}, found nothing of that name")
-    if not root.is_dir():
-        raise InputError(f"{root}: expected a folder of {EXPECTED}, found a file; give the folder it lies in")
     tracks: list[Track] = []
     problems: list[Problem] = []
+    tree = scan_folders(root, lambda path: path.suffix.lower() in CONSIDERED_SUFFIXES, problems, expected=EXPECTED)
+    unread = {problem.path for problem in problems}
     num_songs = 0
-    for folder, files in _walk(root, problems):
-        songs, others = _grouped(files)
+    for folder in tree.all_folders():
+        if str(folder.path) in unread:
+            continue  # patches that nobody could see would pass for silence
+        songs, others = _grouped(folder.files)
         num_songs += len(songs)
         if others:
-            problems.append(_unknown_files(folder, others))
-        if songs and _overlaps(folder):
-            problems.append(_overlapping(folder))
+            problems.append(_unknown_files(folder.path, others))
+        if songs and overlap_by_name(folder.path):
+            problems.append(_overlapping(folder.path))
             continue
         for song, patches in songs.items():
-            name = printable_name((folder / song).relative_to(root).as_posix())
+            name = printable_name((folder.path / song).relative_to(root).as_posix())
             found = _track(name, song, patches)
             if isinstance(found, Track):
                 tracks.append(found)
@@ -81,130 +70,17 @@ def find_patches(root: Path) -> Discovery:
     return Discovery(tracks=sorted(tracks, key=lambda track: track.name), problems=problems)
 
 
-def patch_bins(path: Path) -> int:
-    """Return the number of bins of a patch: half of n_fft, and one. Raises AudioError if it is damaged."""
-    return read_patch_header(path).num_bins
-
-
-def named_stft(path: Path) -> StftSpec | None:
-    """Return the STFT that the name of a patch's folder tells, None if it has none of the ancestor's names.
-
-    Raises InputError if vrtool has no such STFT.
-    """
-    parameters = _folder_parameters(path.absolute().parent)
-    if parameters is None:
-        return None
-    return StftSpec(**{name: parameters[name] for name in ("sample_rate", "n_fft", "hop_length")})
-
-
-def num_patch_frames(paths: Sequence[Path]) -> int:
-    """Return how many frames a song has: up to the last that is not zero in all of its signals, at least 1.
-
-    Reads the first patch's headers and the last one's samples (and those of the one before while all are zero). Raises
-    AudioError if a patch is damaged.
-    """
-    header = read_patch_header(paths[0])
-    for path in reversed(paths):
-        num_frames = max(_num_frames_with_sound(path, signal) for signal in header.signals)
-        if num_frames:
-            return _number(path) * header.num_frames + num_frames
-    return 1
-
-
-def read_patch_frames(paths: Sequence[Path], role: Role, num_frames: int) -> Iterator[ComplexArray]:
-    """Yield the first `num_frames` frames of a song's signal, piece by piece, time-major and in order.
-
-    The patches are all there are of a song (as `find_patches` gives them), `num_frames` is what `num_patch_frames` told
-    of them. Each block is a complex64 (channel, frame, bin) of its own with at most BLOCK_FRAMES frames, as those of
-    `stft_blocks`. Memory: one signal of one patch. A pair's vocals are for the caller to subtract. Raises AudioError if
-    a patch is damaged, has values that are not finite, or does not fit the first one.
-    """
-    header = read_patch_header(paths[0])
-    assert not (header.is_pair and role == "vocals")
-    signal: Signal = "Y" if header.is_pair and role == "instrumental" else "X"
-    position = 0
-    for path in paths:
-        start = min(_number(path) * header.num_frames, num_frames)
-        for first in range(position, start, BLOCK_FRAMES):
-            count = min(BLOCK_FRAMES, start - first)
-            yield np.zeros((header.num_channels, count, header.num_bins), np.complex64)
-        # The last patch may have another length, if somebody has cut off its padding.
-        position = num_frames if path == paths[-1] else min(start + header.num_frames, num_frames)
-        if position > start:
-            yield from _blocks(path, signal, header, position - start)
-
-
-def _blocks(path: Path, signal: Signal, first: PatchHeader, num_frames: int) -> Iterator[ComplexArray]:
-    """Yield the first `num_frames` frames of one patch; its array is released before the next patch is read."""
-    array = read_signal(path, signal)
-    expected = (first.num_channels, first.num_bins)
-    if array.shape[:2] != expected or array.shape[2] < num_frames:
-        raise AudioError(
-            f"{path}: expected {signal} of {expected[0]} channels, {expected[1]} bins and {num_frames} frames, found "
-            f"the shape {array.shape}; run vrtool prepare again"
-        )
-    for start in range(0, num_frames, BLOCK_FRAMES):
-        block = array[:, :, start : min(start + BLOCK_FRAMES, num_frames)]
-        yield np.array(block.transpose(0, 2, 1), order="C")  # a copy: a view would keep the whole patch
-
-
-def _num_frames_with_sound(path: Path, signal: Signal) -> int:
-    """Return the number of a patch's frames up to the last that is not zero."""
-    sounds = read_signal(path, signal).any(axis=(0, 1))
-    return int(np.flatnonzero(sounds)[-1]) + 1 if sounds.any() else 0
-
-
-def _walk(root: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[Path]]]:
-    """Yield every folder with its files, sorted; hidden ones are left out, links followed, each folder entered once."""
-
-    def refuse(error: OSError) -> None:
-        problems.append(Problem(path=str(error.filename), reason=f"the folder cannot be read ({error.strerror})"))
-
-    entered: set[tuple[int, int]] = set()
-    for name, folders, files in os.walk(root, onerror=refuse, followlinks=True):
-        status = Path(name).stat()
-        is_new = (status.st_dev, status.st_ino) not in entered
-        entered.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(filter(_is_visible, folders)) if is_new else []
-        if is_new:
-            yield Path(name), [Path(name) / file for file in sorted(filter(_is_visible, files))]
-
-
-def _is_visible(name: str) -> bool:
-    # As in the other libraries, two dots or more begin a title.
-    return not name.startswith(".") or name.startswith("..")
-
-
 def _grouped(files: Sequence[Path]) -> tuple[dict[str, list[Path]], list[Path]]:
-    """Return each song's patches in their order, and the files that may have been meant to be imported."""
+    """Return each song's patches in their order, and the files of other names."""
     songs: dict[str, list[Path]] = {}
     others: list[Path] = []
     for path in files:
-        match = PATCH_NAME.fullmatch(path.name)
-        if match is not None:
-            songs.setdefault(match["song"], []).append(path)
-        elif path.suffix.lower() in {".npz", ".npy", *AUDIO_SUFFIXES}:
+        song = song_of(path)
+        if song is None:
             others.append(path)
-    return {song: sorted(patches, key=_number) for song, patches in songs.items()}, others
-
-
-def _number(path: Path) -> int:
-    match = PATCH_NAME.fullmatch(path.name)
-    assert match is not None
-    return int(match["number"])
-
-
-def _folder_parameters(folder: Path) -> Mapping[str, int] | None:
-    """Return what the name of a folder, or of the nearest one around it, tells of the patches in it."""
-    for name in (folder.name, *(parent.name for parent in folder.parents)):
-        if match := FOLDER_NAME.search(name):
-            return {key: int(value) for key, value in match.groupdict().items()}
-    return None
-
-
-def _overlaps(folder: Path) -> bool:
-    parameters = _folder_parameters(folder.absolute())
-    return parameters is not None and parameters["overlap"] > 0
+        else:
+            songs.setdefault(song, []).append(path)
+    return {song: sorted(patches, key=number_of) for song, patches in songs.items()}, others
 
 
 def _track(name: str, song: str, patches: Sequence[Path]) -> Track | list[Problem]:
@@ -276,7 +152,7 @@ def _kind(headers: Mapping[Path, PatchHeader]) -> Kind | Problem:
 
 def _gap(patches: Sequence[Path], kind: Kind, num_frames: int) -> str | None:
     """Return why patches are missing that should not be, or None: of vocals only silent ones are."""
-    numbers = [_number(path) for path in patches]
+    numbers = [number_of(path) for path in patches]
     gaps = [range(before + 1, after) for before, after in zip([-1, *numbers], numbers, strict=False)]
     longest = max(gaps, key=len)
     if kind == "vocal":
@@ -304,10 +180,9 @@ def _problem(path: Path, error: AudioError) -> Problem:
 
 
 def _unknown_files(folder: Path, files: Sequence[Path]) -> Problem:
-    names = ", ".join(path.name for path in files[:3]) + (", ..." if len(files) > 3 else "")
     return Problem(
         path=str(folder),
-        reason=f"expected {EXPECTED}, found {len(files)} files of other names ({names}); move them away",
+        reason=f"expected {EXPECTED}, found {len(files)} files of other names ({first_names(files)}); move them away",
     )
 
 

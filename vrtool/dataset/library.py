@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal
 
-from vrtool.dataset.folders import Folder, comparable_name, printable_name, scan_library
+from vrtool.dataset.folders import Folder, comparable_name, first_names, printable_name, scan_library
 from vrtool.dataset.matching import INSTRUMENT_FOLDERS, MIXTURE_FOLDERS, match_by_name
 from vrtool.dataset.song_folder import EXPECTED, is_song_folder, song_sources, subtracted
 from vrtool.dataset.track import Discovery, Kind, Problem, Role, Source, Track
@@ -86,11 +86,10 @@ def _matched_track(mixture: Path, instrumental: Path, mixtures: Folder, root: Pa
 
 
 def _unknown_files(folder: Folder) -> Problem:
-    names = ", ".join(path.name for path in folder.files[:3]) + (", ..." if len(folder.files) > 3 else "")
     return Problem(
         path=str(folder.path),
         reason=f"expected a song's folder ({EXPECTED}), or folders mixtures and instruments with files of the same "
-        f"names; found {len(folder.files)} audio files of other names ({names})",
+        f"names; found {len(folder.files)} audio files of other names ({first_names(folder.files)})",
     )
 
 

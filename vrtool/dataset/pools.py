@@ -10,6 +10,7 @@ from itertools import accumulate
 import numpy as np
 
 from vrtool.dataset.cache import CachedTrack
+from vrtool.dataset.track import KINDS
 from vrtool.errors import RecipeError
 
 FAINT_VOCALS_DB = -40.0
@@ -65,13 +66,12 @@ def make_pools(tracks: Sequence[CachedTrack], library_weights: Mapping[str, floa
                 f"[augmentation] library_weights names {name!r}, which no training track is of; "
                 f"known are {', '.join(sorted(known))}"
             )
-    of_kind = {kind: [track for track in tracks if track.header.kind == kind] for kind in ("instrumental", "vocal")}
-    pairs = [track for track in tracks if track.header.kind == "pair"]
+    of_kind = {kind: [track for track in tracks if track.header.kind == kind] for kind in KINDS}
     return Pools(
         instrumentals=_pool(of_kind["instrumental"], library_weights),
         vocals=_pool(of_kind["vocal"], library_weights),
-        pairs=_pool(pairs, library_weights),
-        singing_pairs=_pool([track for track in pairs if _sings(track)], library_weights),
+        pairs=_pool(of_kind["pair"], library_weights),
+        singing_pairs=_pool([track for track in of_kind["pair"] if _sings(track)], library_weights),
     )
 
 

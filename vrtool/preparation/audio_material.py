@@ -19,7 +19,7 @@ from vrtool.dataset.sources import TOLERATED_SECONDS, open_sources
 from vrtool.dataset.track import Role, Source, Track
 from vrtool.errors import AudioError
 from vrtool.preparation.levels import SILENCE_DB, LevelMeter, SampleMeter
-from vrtool.preparation.material import is_patch, stored_roles
+from vrtool.preparation.material import check_duration, is_patch, stored_roles
 from vrtool.preparation.spool import Spool, open_spool
 
 LARGEST_ALIGNED_DIFFERENCE_SECONDS = 2 * MAX_OFFSET_SECONDS
@@ -131,7 +131,8 @@ def open_audio_material(
             which = f"its {role} " if track.kind == "pair" else ""
             meters[role] = SampleMeter(which)
             spools[role] = _decode(track.sources[role], meters[role], stft, folder, stack, which)
-            _check_usable(spools[role], meters[role], stft, minimum_seconds, which)
+            check_duration(spools[role].num_samples, stft, minimum_seconds, which)
+            _check_audible(meters[role], which)
         is_aligned = align_pairs and can_be_aligned(track)
         _check_lengths(spools, stft, LARGEST_ALIGNED_DIFFERENCE_SECONDS if is_aligned else TOLERATED_SECONDS)
         alignment = _align(spools, stft) if is_aligned else None
@@ -186,12 +187,7 @@ def _decode(
     return spool
 
 
-def _check_usable(spool: Spool, meter: SampleMeter, stft: StftSpec, minimum_seconds: float, which: str) -> None:
-    duration_seconds = spool.num_samples / stft.sample_rate
-    if duration_seconds < minimum_seconds:
-        raise AudioError(
-            f"{which}is {duration_seconds:.2f} s long, expected at least {minimum_seconds:g} s (--minimum-seconds)"
-        )
+def _check_audible(meter: SampleMeter, which: str) -> None:
     if meter.sample_peak < 10.0 ** (SILENCE_DB / 20.0):
         raise AudioError(f"{which}is silent throughout")
 

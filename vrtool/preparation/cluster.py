@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from vrtool.dataset.folders import existing_folder
 from vrtool.errors import InputError, JobError
 
 try:
@@ -176,7 +177,7 @@ def _check_folders(client: distributed.Client, folders: Iterable[Path]) -> None:
     """Raise InputError unless all workers see all folders: those of another machine may have other disks."""
     for folder in folders:
         # A cache is not there before its first track.
-        path = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        path = existing_folder(folder)
         # A function of the standard library: every worker has it and finds it by its name.
         seen: dict[str, bool] = client.run(os.path.isdir, str(path), on_error="ignore")
         blind = [f"worker {worker}" for worker, found in seen.items() if not found]

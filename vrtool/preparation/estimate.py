@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vrtool.audio.waveform import probe_audio
-from vrtool.dataset.ancestor_patches import num_patch_frames
+from vrtool.dataset.folders import existing_folder
 from vrtool.dataset.npz_patch import read_patch_header
+from vrtool.dataset.patch_frames import num_patch_frames
 from vrtool.dataset.rows import row_type
 from vrtool.errors import VrtoolError
 from vrtool.preparation.material import is_patch, stored_roles
@@ -47,7 +48,7 @@ def estimate(plan: PreparationPlan, num_jobs: int) -> Estimate:
         num_tracks=len(plan.tasks),
         duration_seconds=duration,
         cache_bytes=sum(size.cache_bytes for size in sizes),
-        free_bytes=shutil.disk_usage(_existing_parent(plan.settings.output)).free,
+        free_bytes=shutil.disk_usage(existing_folder(plan.settings.output)).free,
         preparation_seconds=duration * _seconds_per_second(sizes) / num_jobs,
         unknown_lengths=len(plan.tasks) - len(sizes),
     )
@@ -96,7 +97,3 @@ def _seconds_per_second(sizes: Sequence[_Size]) -> float:
                 continue  # unusable tracks are named when they are prepared
             return (time.perf_counter() - started) / size.duration_seconds
     return 0.0
-
-
-def _existing_parent(path: Path) -> Path:
-    return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())

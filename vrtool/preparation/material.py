@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from vrtool.audio.alignment import Alignment
-from vrtool.audio.spectrogram import ComplexArray
+from vrtool.audio.spectrogram import ComplexArray, StftSpec
 from vrtool.dataset.header import SignalStatistics
 from vrtool.dataset.track import Role, Track
+from vrtool.errors import AudioError
 
 
 class Material(Protocol):
@@ -47,6 +48,15 @@ class Material(Protocol):
 def stored_roles(track: Track) -> tuple[Role, ...]:
     """Return the signals of a track that its file holds: a pair's vocals are the difference of the two others."""
     return ("mixture", "instrumental") if track.kind == "pair" else tuple(track.sources)
+
+
+def check_duration(num_samples: int, stft: StftSpec, minimum_seconds: float, which: str = "") -> None:
+    """Raise AudioError if there is too little audio; `which` stands before "is ..." in its message."""
+    duration_seconds = num_samples / stft.sample_rate
+    if duration_seconds < minimum_seconds:
+        raise AudioError(
+            f"{which}is {duration_seconds:.2f} s long, expected at least {minimum_seconds:g} s (--minimum-seconds)"
+        )
 
 
 def is_patch(path: Path) -> bool:

@@ -11,12 +11,14 @@ import numpy.typing as npt
 
 from vrtool.audio.alignment import Alignment
 from vrtool.audio.spectrogram import ComplexArray, StftSpec, hann_window
-from vrtool.dataset.ancestor_patches import named_stft, num_patch_frames, patch_bins, read_patch_frames
 from vrtool.dataset.header import SETTING_OPTIONS, SignalStatistics
+from vrtool.dataset.npz_patch import read_patch_header
+from vrtool.dataset.patch_frames import num_patch_frames, read_patch_frames
+from vrtool.dataset.patch_names import named_stft
 from vrtool.dataset.track import Role, Track
 from vrtool.errors import AudioError
 from vrtool.preparation.levels import LevelMeter, SampleMeter
-from vrtool.preparation.material import stored_roles
+from vrtool.preparation.material import check_duration, stored_roles
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,26 +63,18 @@ def open_patch_material(track: Track, stft: StftSpec, *, minimum_seconds: float)
     Raises AudioError if its patches are damaged, of another STFT, or too few.
     """
     paths = {role: tuple(source.path for source in track.sources[role]) for role in stored_roles(track)}
-    first = next(iter(paths.values()))
-    _check_stft(first[0], stft)
-    num_frames = num_patch_frames(first)
+    patches = next(iter(paths.values()))
+    header = read_patch_header(patches[0])
+    _check_stft(patches[0], header.num_bins, stft)
     material = PatchMaterial(
-        paths=paths,
-        num_channels=len(next(read_patch_frames(first, next(iter(paths)), num_frames))),
-        num_frames=num_frames,
-        stft=stft,
+        paths=paths, num_channels=header.num_channels, num_frames=num_patch_frames(patches), stft=stft
     )
-    duration_seconds = material.num_samples / stft.sample_rate
-    if duration_seconds < minimum_seconds:
-        raise AudioError(
-            f"is {duration_seconds:.2f} s long, expected at least {minimum_seconds:g} s (--minimum-seconds)"
-        )
+    check_duration(material.num_samples, stft, minimum_seconds)
     return material
 
 
-def _check_stft(path: Path, stft: StftSpec) -> None:
+def _check_stft(path: Path, num_bins: int, stft: StftSpec) -> None:
     """Raise AudioError if a patch was made with another STFT than the cache, as far as it tells."""
-    num_bins = patch_bins(path)
     if num_bins != stft.num_bins:
         raise AudioError(f"has {num_bins} bins, expected {stft.num_bins}; pass --n-fft {2 * (num_bins - 1)}")
     named = named_stft(path) or stft

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -108,21 +108,23 @@ def plan_preparation(libraries: Sequence[Library], settings: PreparationSettings
         raise InputError("no library was given; pass --instrumentals, --vocals, --pairs or --npz with a folder")
     _check_output(settings)
     # Absolute, so that a library is the same one from whichever folder it is given; links stay what they are called.
-    roots = [Path(os.path.abspath(library.root)) for library in libraries]  # noqa: PTH100  # resolve() follows links
-    discoveries = [_discover(library.kind, root) for library, root in zip(libraries, roots, strict=True)]
+    libraries = [
+        replace(library, root=Path(os.path.abspath(library.root)))  # noqa: PTH100  # resolve() follows links
+        for library in libraries
+    ]
+    discoveries = [_discover(library) for library in libraries]
     tasks = {
         task.destination: task
-        for root, discovery in zip(roots, discoveries, strict=True)
-        for task in (_task(track, root, settings) for track in discovery.tracks)
+        for library, discovery in zip(libraries, discoveries, strict=True)
+        for task in (_task(track, library.root, settings) for track in discovery.tracks)
     }
     problems = tuple(problem for discovery in discoveries for problem in discovery.problems)
     done = {path: header for path, task in tasks.items() if (header := finished_header(task)) is not None}
     others = {path: header for path, header in _listed(settings.output).items() if path not in tasks}
-    kinds = [(library.kind, root) for library, root in zip(libraries, roots, strict=True)]
-    removed = {path for path, header in others.items() if _is_removed(header, kinds, problems)}
+    removed = {path for path, header in others.items() if _is_removed(header, libraries, problems)}
     plan = PreparationPlan(
         settings=settings,
-        roots=tuple(roots),
+        roots=tuple(library.root for library in libraries),
         tasks=tuple(task for path, task in sorted(tasks.items()) if path not in done),
         finished=done | {path: header for path, header in others.items() if path not in removed},
         removed={path: header for path, header in others.items() if path in removed},
@@ -170,10 +172,10 @@ def remove_partial_files(output: Path) -> None:
         remove_abandoned(folder)
 
 
-def _discover(kind: Kind | Literal["npz"], root: Path) -> Discovery:
-    if kind == "npz":
-        return find_patches(root)
-    return find_pairs(root) if kind == "pair" else find_tracks(root, kind)
+def _discover(library: Library) -> Discovery:
+    if library.kind == "npz":
+        return find_patches(library.root)
+    return find_pairs(library.root) if library.kind == "pair" else find_tracks(library.root, library.kind)
 
 
 def _task(track: Track, root: Path, settings: PreparationSettings) -> TrackTask:
@@ -201,15 +203,11 @@ def _is_finished(task: TrackTask) -> bool:
         return False
 
 
-def _is_removed(
-    header: TrackHeader,
-    libraries: Collection[tuple[Kind | Literal["npz"], Path]],
-    problems: Collection[Problem],
-) -> bool:
+def _is_removed(header: TrackHeader, libraries: Collection[Library], problems: Collection[Problem]) -> bool:
     """Tell whether a track that was not found was once found in one of the libraries, all of which can be read."""
     sources = [Path(source.path) for source in header.sources]
     kind = "npz" if is_patch(sources[0]) else header.kind
-    roots = [root for library_kind, root in libraries if library_kind == kind]
+    roots = [library.root for library in libraries if library.kind == kind]
     unread = [Path(problem.path) for problem in problems]
     is_hidden = any(source.is_relative_to(path) and _may_be_there(source) for source in sources for path in unread)
     return not is_hidden and any(source.is_relative_to(root) for source in sources for root in roots)

@@ -127,7 +127,7 @@ def separate_files(
     todo: list[SeparationJob] = []
     skipped: list[SeparationJob] = []
     for job in plan.jobs:
-        existing = [] if overwrite else [path for path in job.outputs if path.exists()]
+        existing = [] if overwrite else existing_outputs(job)
         if len(existing) == 1:
             problems.append(
                 Problem(
@@ -148,9 +148,9 @@ def separate_files(
     return SeparationReport(separated=tuple(separated), skipped=tuple(skipped), problems=tuple(problems))
 
 
-def existing_outputs(jobs: Sequence[SeparationJob]) -> list[Path]:
-    """Return the stems of `jobs` that are there already."""
-    return [path for job in jobs for path in job.outputs if path.exists()]
+def existing_outputs(job: SeparationJob) -> list[Path]:
+    """Return the stems of a song that are there already."""
+    return [path for path in job.outputs if path.exists()]
 
 
 def write_stems(stems: Stems, *, vocals: Path, instrumental: Path, subtype: Subtype | None = None) -> int:

@@ -14,12 +14,12 @@ from vrtool.audio.resampling import Resampler
 from vrtool.audio.spectrogram import BLOCK_FRAMES, StftSpec
 from vrtool.audio.waveform import FloatArray
 from vrtool.errors import AudioError, InputError
-from vrtool.model.checkpoint import checkpoint_model, find_checkpoint, load_checkpoint
 from vrtool.model.device import pick_device
 from vrtool.model.network import Network
 from vrtool.separation.live_latency import FrameTimes, stream_latency
 from vrtool.separation.live_vocals import LiveVocals
 from vrtool.separation.stems import MAX_CHANNELS
+from vrtool.separation.trained import load_trained
 
 Stem = Literal["vocals", "instrumental"]
 
@@ -95,16 +95,8 @@ class LiveSeparator:
 
         Raises CheckpointError if there is no checkpoint or it is damaged, InputError as the class does.
         """
-        pick_device(device)  # a missing GPU is worth saying before a large file is read
-        checkpoint = load_checkpoint(find_checkpoint(Path(path)))
-        return cls(
-            checkpoint_model(checkpoint),
-            checkpoint.stft,
-            stem=stem,
-            sample_rate=sample_rate,
-            num_channels=num_channels,
-            device=device,
-        )
+        network, stft = load_trained(path, device)
+        return cls(network, stft, stem=stem, sample_rate=sample_rate, num_channels=num_channels, device=device)
 
     def push(self, samples: FloatArray) -> FloatArray:
         """Take the next samples of the mixture, any number, return those of the stem that are known by now.

@@ -14,11 +14,12 @@ from vrtool.audio.spectrogram import BLOCK_FRAMES, ComplexArray, StftSpec
 from vrtool.audio.waveform import FloatArray, Waveform
 from vrtool.errors import InputError
 from vrtool.model.acceleration import Precision
-from vrtool.model.checkpoint import checkpoint_model, find_checkpoint, load_checkpoint
 from vrtool.model.device import pick_device
+from vrtool.model.network import Network
 from vrtool.separation.chunking import MaskPiece, check_chunking, plan_chunks
 from vrtool.separation.mask_pieces import OnProgress, ReadFrames, SongMasker
 from vrtool.separation.stems import Stems, split_mixture
+from vrtool.separation.trained import load_trained
 
 DEFAULT_CHUNK_FRAMES = 1024
 """About 24 s at the usual STFT: what a network whose training is not known gets."""
@@ -30,11 +31,11 @@ DEFAULT_OVERLAP = 0.5
 class Separator:
     """A network ready to separate songs, one after another or from several threads.
 
-    `stft` is the spectrogram the network was trained on; `num_channels` how many audio channels it takes. Chunks have
-    `chunk_frames` frames (default: what the network requires, else 1024), overlap by the share `overlap` and pass the
-    network `batch_size` at a time; a network that can be streamed takes a song in one pass instead. `device` is a name
-    for `pick_device`; `precision` bfloat16 is about twice as fast on hardware that has it. Raises InputError if these
-    do not fit.
+    `stft` is the spectrogram the network was trained on; `num_channels` how many audio channels it takes, 1 or 2 (a
+    Network knows it; of any other module, 2 is the default). Chunks have `chunk_frames` frames (default: what the
+    network requires, else 1024), overlap by the share `overlap` and pass the network `batch_size` at a time; a network
+    that can be streamed takes a song in one pass instead. `device` is a name for `pick_device`; `precision` bfloat16 is
+    faster on hardware that has it. Raises InputError if these do not fit.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Separator:
         network: torch.nn.Module,
         stft: StftSpec,
         *,
-        num_channels: int = 2,
+        num_channels: int | None = None,
         device: str = "auto",
         chunk_frames: int | None = None,
         overlap: float = DEFAULT_OVERLAP,
@@ -50,9 +51,9 @@ class Separator:
         precision: Precision = "float32",
     ) -> None:
         self.stft = stft
-        self.num_channels = num_channels
+        self.num_channels = _fitting_channels(network, stft, num_channels)
         self.device = pick_device(device)
-        self._masker = SongMasker(network, num_channels, self.device.device, precision)
+        self._masker = SongMasker(network, self.num_channels, self.device.device, precision)
         self.chunk_frames = _chosen_chunk_frames(chunk_frames, self._masker.requires_frames)
         self.overlap = overlap
         self.batch_size = batch_size
@@ -75,12 +76,10 @@ class Separator:
 
         Raises CheckpointError if there is no checkpoint or it is damaged, InputError as the class does.
         """
-        pick_device(device)  # a missing GPU is worth saying before a large file is read
-        checkpoint = load_checkpoint(find_checkpoint(Path(path)))
+        network, stft = load_trained(path, device)
         return cls(
-            checkpoint_model(checkpoint),
-            checkpoint.stft,
-            num_channels=checkpoint.model.num_channels,
+            network,
+            stft,
             device=device,
             chunk_frames=chunk_frames,
             overlap=overlap,
@@ -131,6 +130,21 @@ def largest_magnitude(spectrogram: ComplexArray) -> np.float32:
     num_frames = spectrogram.shape[2]
     blocks = (spectrogram[:, :, start : start + BLOCK_FRAMES] for start in range(0, num_frames, BLOCK_FRAMES))
     return max(np.abs(block).max() for block in blocks)
+
+
+def _fitting_channels(network: torch.nn.Module, stft: StftSpec, chosen: int | None) -> int:
+    """Return how many audio channels the network takes; InputError unless that, and its bins, can be served."""
+    if isinstance(network, Network):
+        config = network.config
+        if config.n_fft != stft.n_fft:
+            raise InputError(f"this network takes spectrograms of n_fft {config.n_fft}, found {stft.n_fft}")
+        if chosen not in (None, config.num_channels):
+            raise InputError(f"this network takes {config.num_channels} channels, found {chosen}; leave it out")
+        chosen = config.num_channels
+    num_channels = 2 if chosen is None else chosen
+    if num_channels not in (1, 2):
+        raise InputError(f"songs have 1 or 2 channels, found a network that takes {num_channels}")
+    return num_channels
 
 
 def _chosen_chunk_frames(chosen: int | None, required: int | None) -> int:

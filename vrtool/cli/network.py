@@ -1,0 +1,40 @@
+"""What the commands that run a network share: the options that say how, loading it, and the word on where it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from vrtool.cli.console import errors
+
+if TYPE_CHECKING:
+    from vrtool.model.acceleration import Precision
+    from vrtool.model.device import PickedDevice
+    from vrtool.separation.separator import Separator
+
+Device = Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.")]
+PrecisionName = Literal["float32", "bfloat16"]
+"""`vrtool.model.acceleration.Precision`, which is not imported for torch comes with it."""
+PRECISION_OPTION = typer.Option(help="bfloat16 is faster on hardware that has it (float32).")
+
+
+def load_separator(model: Path, device: str, precision: Precision) -> Separator:
+    """Return the separator of a run or a checkpoint, and say on standard error where it runs."""
+    from vrtool.model.memory import keep_freed_memory
+    from vrtool.separation.separator import Separator
+
+    keep_freed_memory()
+    separator = Separator.from_checkpoint(model, device=device, precision=precision)
+    print_device(separator.device, precision)
+    return separator
+
+
+def print_device(picked: PickedDevice, precision: Precision) -> None:
+    """Say where a network runs and why, and if it has not what was asked for there, on standard error."""
+    from vrtool.model.acceleration import has_bfloat16
+
+    errors.print(f"device {picked.device}: {picked.reason}", markup=False, soft_wrap=True)
+    if precision == "bfloat16" and not has_bfloat16(picked.device):
+        errors.print("bfloat16 has no instructions of its own there: float32 would be faster", markup=False)
