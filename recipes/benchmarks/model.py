@@ -14,9 +14,8 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
-import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from vrtool.model import ModelConfig, Network, build_model
 from vrtool.model.acceleration import has_bfloat16
 from vrtool.model.masking import masked_l1_loss
 from vrtool.model.memory import keep_freed_memory
+from vrtool.recipe import load_recipe
 
 ANCESTOR_GB = 8.3
 PRODUCT_SIZE = 2048
@@ -85,14 +85,12 @@ def _job_from_command_line() -> tuple[Job, int]:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--compile", action="store_true", help="measure the network compiled by torch.compile")
     options = parser.parse_args()
-    recipe = tomllib.loads(options.recipe.read_text())
-    num_frames = options.frames or recipe["training"]["crop_frames"]
-    sizes = {**recipe["model"]}
-    if "architecture" in sizes:
+    overrides = [f"training.crop_frames={options.frames}"] if options.frames else []
+    recipe = load_recipe(options.recipe, overrides)
+    if recipe.model.architecture != "frame_transformer":
         parser.error("expected the recipe of a frame transformer")
-    if sizes.get("position") == "ancestor":
-        sizes["crop_frames"] = num_frames
-    job = Job(config=ModelConfig(**sizes), num_frames=num_frames, device=options.device, compiled=options.compile)
+    num_frames = recipe.training.crop_frames
+    job = Job(config=recipe.model, num_frames=num_frames, device=options.device, compiled=options.compile)
     return job, options.rounds
 
 
@@ -171,7 +169,7 @@ def _finished(run: Callable[[], object], device: str) -> None:
 
 def _step_gigabytes(job: Job, *, recomputes: bool) -> float:
     """Return the largest memory that a process held which did one training step and nothing else, in GB."""
-    job = Job(config=job.config, num_frames=job.num_frames, device=job.device, recomputes=recomputes)
+    job = replace(job, recomputes=recomputes, compiled=job.compiled and not recomputes)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak_gigabytes, (job,))
 

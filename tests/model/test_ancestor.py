@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vrtool.audio.spectrogram import StftSpec
-from vrtool.errors import CheckpointError
+from vrtool.errors import CheckpointError, InputError
 from vrtool.model import ModelConfig
 from vrtool.model.ancestor import import_ancestor, our_name
 from vrtool.model.checkpoint import checkpoint_model, load_model, save_checkpoint
@@ -158,7 +158,7 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
         import_ancestor(tmp_path / "gone.pth")
     with pytest.raises(CheckpointError, match=r"ancestor\.pth holds something else than named tensors"):
         import_ancestor(saved([1, 2, 3], tmp_path))
-    with pytest.raises(CheckpointError, match=r"ancestor\.pth.*unknown tensors fc\.weight"):
+    with pytest.raises(CheckpointError, match=r"ancestor\.pth.*unknown or doubled tensors fc\.weight"):
         import_ancestor(saved({"fc.weight": torch.zeros(3)}, tmp_path))
     with pytest.raises(CheckpointError, match=r"ancestor\.pth.*enc1\.body\.0\.weight is missing"):
         import_ancestor(saved({"out.bias": torch.zeros(3)}, tmp_path))
@@ -174,6 +174,50 @@ def test_missing_and_misshapen_tensors_are_named(tmp_path: Path) -> None:
         import_ancestor(saved(lost, tmp_path))
     with pytest.raises(CheckpointError, match=r"ancestor\.pth.*output\.bias has shape \(3,\) instead of \(2,\)"):
         import_ancestor(saved(state | {"out.bias": torch.zeros(3)}, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "sentence"),
+    [
+        ("enc1.body.0.weight", (4, 2), r"enc1\.body\.0\.weight is missing"),
+        ("dec1.conv.body.0.weight", (), r"convolution\.weight has shape \(\) instead of"),
+        ("enc1_transformer.0.conv1M.1.weight", (3,), r"pointwise\.weight has shape \(3,\) instead of"),
+        ("enc1_transformer.0.attn.er", (64,), r"tells no sizes: encoders\.0\.blocks\.0 has matrices of shapes"),
+        ("enc1_transformer.0.attn.er", (0, 64), r"tells no sizes"),
+        ("enc1_transformer.0.attn.er", (999, 64), r"sizes that make no network: num_bands must be at least 1, found 0"),
+        ("enc1_transformer.0.conv2.weight", (64,), r"tells no sizes"),
+    ],
+)
+def test_tensors_of_any_shape_end_in_a_sentence(
+    name: str, shape: tuple[int, ...], sentence: str, tmp_path: Path
+) -> None:
+    state, _, _ = reference("a")
+    assert name in state
+    with pytest.raises(CheckpointError, match=rf"ancestor\.pth .*{sentence}"):
+        import_ancestor(saved(state | {name: torch.zeros(shape)}, tmp_path))
+
+
+def test_a_tensor_under_both_generations_of_names_is_refused(tmp_path: Path) -> None:
+    state, _, _ = reference("a")
+    name = "out_transformer.0.skip_attn1.q_proj.weight"
+    doubled = state | {name.replace("skip_", "enc_"): state[name]}
+    with pytest.raises(CheckpointError, match=r"ancestor\.pth.*doubled tensors out_transformer\.0\.enc_attn1\.q_proj"):
+        import_ancestor(saved(doubled, tmp_path))
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    state, _, _ = reference("a")
+    with pytest.raises(CheckpointError, match=r"ancestor\.pth .*output\.bias holds values that are not finite"):
+        import_ancestor(saved(state | {"out.bias": torch.tensor([0.0, torch.nan])}, tmp_path))
+
+
+def test_sample_rate_and_hop_are_those_told(tmp_path: Path) -> None:
+    path = saved(reference("a")[0], tmp_path)
+    assert import_ancestor(path, sample_rate=16000, hop_length=32).stft == StftSpec(
+        sample_rate=16000, n_fft=128, hop_length=32
+    )
+    with pytest.raises(InputError, match=r"hop_length must be from 1 to half of n_fft"):
+        import_ancestor(path, hop_length=128)
 
 
 class Trap:

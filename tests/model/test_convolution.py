@@ -15,11 +15,6 @@ from vrtool.model.convolution import (
 )
 
 
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
-
-
 @pytest.mark.parametrize("num_frames", [1, 2, 3, 17])
 @pytest.mark.parametrize("bias", [True, False])
 def test_time_convolution_equals_the_plain_one(num_frames: int, bias: bool) -> None:

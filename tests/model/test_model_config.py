@@ -28,8 +28,8 @@ from vrtool.model.levels import level_bins
         ({"n_fft": 0}, r"n_fft must be a positive even number of samples, found 0"),
         ({"n_fft": 1023}, r"n_fft must be a positive even number of samples, found 1023"),
         ({"look_ahead_frames": -2}, "look_ahead_frames must be at least -1, found -2"),
-        ({"past_noise": -0.1}, r"past_noise must lie in \[0, 1\], found -0.1"),
-        ({"own_past_share": 1.5}, r"own_past_share must lie in \[0, 1\], found 1.5"),
+        ({"true_past_share": -0.1}, r"must be shares of one whole, found \(0.25, -0.1\)"),
+        ({"own_past_share": 0.8, "true_past_share": 0.3}, r"must be shares of one whole, found \(0.8, 0.3\)"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], sentence: str) -> None:

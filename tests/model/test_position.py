@@ -15,11 +15,6 @@ from vrtool.model.config import Position
 from vrtool.model.position import AncestorPosition, RelativePosition, RotaryPosition
 
 
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
-
-
 def by_formula(
     query: Tensor, key: Tensor, value: Tensor, logit: Callable[[Tensor, Tensor, int, int], Tensor]
 ) -> Tensor:

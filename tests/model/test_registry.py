@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any, ClassVar
 
 import pytest
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import read_audio
-from vrtool.cli import main
 from vrtool.dataset.cache import Cache
 from vrtool.errors import InputError, RecipeError
 from vrtool.model import ModelConfig, Network, build_model
@@ -42,11 +41,6 @@ STFT = StftSpec(sample_rate=8000, n_fft=256, hop_length=128)
 every_architecture = pytest.mark.parametrize("config", [
     pytest.param(replace(SMALL, architecture=name), id=name) for name in ARCHITECTURES
 ])  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
 
 
 def magnitudes(num_frames: int = 10, *, batch: int = 2, num_channels: int = 2) -> Tensor:
@@ -134,6 +128,12 @@ def test_songs_of_a_batch_are_separated_each_on_its_own(config: ModelConfig) -> 
 
 
 @every_architecture
+def test_no_frames_are_refused(config: ModelConfig) -> None:
+    with pytest.raises(InputError, match="takes magnitudes"):
+        build_model(config)(magnitudes()[..., :0])
+
+
+@every_architecture
 def test_memory_in_the_caches_order_gives_the_same_mask(config: ModelConfig) -> None:
     network, magnitude = trained_a_little(config), magnitudes()
     time_major = magnitude.transpose(2, 3).contiguous().transpose(2, 3)
@@ -180,7 +180,7 @@ class RecordingConfig(ModelConfig):
 
 @every_architecture
 def test_a_networks_settings_are_those_that_it_reads(config: ModelConfig) -> None:
-    config = replace(config, own_past_share=0.5)  # either kind of past within a few batches
+    config = replace(config, own_past_share=0.5, true_past_share=0.25)  # each kind of past within a few batches
     recording = RecordingConfig(**{name: getattr(config, name) for name in SETTINGS}, architecture=config.architecture)
     RecordingConfig.read.clear()
     network = build_model(recording)
@@ -218,28 +218,18 @@ class GainPerBin(Network):
         return self.logits.sigmoid().expand_as(magnitude)
 
 
-@pytest.fixture
-def vrtool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs the command line in this process and returns what it printed."""
-
-    def run(*words: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["vrtool", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        output = capsys.readouterr()
-        assert left.value.code == 0, output.err
-        return output.out
-
-    return run
-
-
 def test_another_network_is_one_line_in_the_registry(
     small_cache: Cache,
     small_library: Path,
-    vrtool: Callable[..., str],
+    vrtool: Callable[..., CompletedProcess[str]],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
+    def printed(*words: object) -> str:
+        done = vrtool(*words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     monkeypatch.setitem(ARCHITECTURES, "gain_per_bin", GainPerBin)
     recipe, run, stems = tmp_path / "recipe.toml", tmp_path / "run", tmp_path / "stems"
     recipe.write_text(
@@ -248,20 +238,20 @@ def test_another_network_is_one_line_in_the_registry(
         "num_validation_examples = 0\nnum_loader_workers = 0\ncheckpoint_every_steps = 2\n",
         encoding="utf-8",
     )
-    vrtool("train", recipe, "--cache", small_cache.path, "--output", run)
-    vrtool("train", recipe, "--cache", small_cache.path, "--output", run, "--resume", "--set", "training.num_steps=5")
+    printed("train", recipe, "--cache", small_cache.path, "--output", run)
+    printed("train", recipe, "--cache", small_cache.path, "--output", run, "--resume", "--set", "training.num_steps=5")
     network = load_model(run)
     assert isinstance(network, GainPerBin)
     assert network.logits.abs().max() > 0.1
 
     song = small_library / "pairs" / "stereo" / "mixture.wav"
-    vrtool("separate", song, "--model", run, "--output", stems)
+    printed("separate", song, "--model", run, "--output", stems)
     mixture = read_audio(song).samples
     vocals, instrumental = (
         read_audio(stems / "mixture" / f"{stem}.wav").samples for stem in ("vocals", "instrumental")
     )
     torch.testing.assert_close(torch.from_numpy(vocals + instrumental), torch.from_numpy(mixture), rtol=0, atol=1e-6)
-    assert "stereo" in vrtool("evaluate", small_library / "pairs", "--model", run)
+    assert "stereo" in printed("evaluate", small_library / "pairs", "--model", run)
 
 
 def test_an_architecture_that_nobody_registered_is_refused_with_those_there_are() -> None:

@@ -39,11 +39,6 @@ CONFIG = ModelConfig(
 )
 
 
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
-
-
 def choosy(network: Network) -> Network:
     """The network, in doubles, with frames that weigh position and content more than they do before training."""
     with torch.no_grad():

@@ -93,13 +93,14 @@ def test_frame_times_are_the_mean_the_worst_and_a_quantile_to_2_percent() -> Non
     assert times.quantile_seconds(1.0) == times.worst_seconds
 
 
-def test_time_without_a_frame_counts_for_the_mean_alone() -> None:
+def test_time_without_a_frame_is_the_next_ones_but_before_the_first_it_is_no_frames() -> None:
     times = FrameTimes()
-    for seconds, num_frames in ((0.1, 0), (0.2, 0), (0.3, 3), (0.1, 1)):
+    for seconds, num_frames in ((0.1, 0), (0.2, 0), (0.3, 3), (0.1, 1), (0.1, 0), (0.1, 1)):
         times.add(seconds, num_frames)
-    assert times.worst_seconds == pytest.approx(0.1)
-    assert times.mean_seconds == pytest.approx(0.7 / 4)
-    assert times.frames_at_once == 2
+    assert times.total_seconds == pytest.approx(0.9)
+    assert times.worst_seconds == pytest.approx(0.2)
+    assert times.mean_seconds == pytest.approx(0.6 / 5)
+    assert times.frames_at_once == pytest.approx(5 / 3)
 
 
 def test_no_frames_took_no_time() -> None:

@@ -1,7 +1,7 @@
 """The ancestor's weights as our checkpoints: carperbr/vocal-remover-frame-transformer of May 2022 and its older names.
 
-The ancestor saved a plain state dict and nothing else. Every size is read off the tensors' shapes; the STFT is the one
-it was always used with: 44.1 kHz and a hop of half a window.
+The ancestor saved a plain state dict and nothing else. Every size is read off the tensors' shapes; sample rate and hop,
+which no shape tells, are those that it was always used with unless told: 44.1 kHz and half a window.
 """
 
 from __future__ import annotations
@@ -126,39 +126,61 @@ def our_name(name: str) -> str | None:
 
 
 def our_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the ancestor's tensors under our names and in our shapes; KeyError with the names that we do not know."""
-    names = {name: our_name(name) for name in state}
-    unknown = [name for name, ours in names.items() if ours is None]
-    if unknown:
-        raise KeyError(*unknown)
-    return {ours: _our_shape(ours, state[name]) for name, ours in names.items() if ours is not None}
+    """Return the ancestor's tensors under our names and in our shapes.
+
+    KeyError with the names that we do not know, or that another one, of the other generation, stands for as well.
+    """
+    weights: dict[str, Tensor] = {}
+    strange = []
+    for name, tensor in state.items():
+        ours = our_name(name)
+        if ours is None or ours in weights:
+            strange.append(name)
+        else:
+            weights[ours] = _our_shape(ours, tensor)
+    if strange:
+        raise KeyError(*strange)
+    return weights
 
 
 def _our_shape(name: str, tensor: Tensor) -> Tensor:
-    if name.endswith("convolution.weight"):
+    """Return `tensor` as our layer takes it; one of another number of axes is left as it is."""
+    if name.endswith("convolution.weight") and tensor.ndim == 4:
         return tensor.transpose(2, 3).contiguous()  # the kernel over bins is ours' second, theirs' first axis
-    if name.endswith("pointwise.weight"):
+    if name.endswith("pointwise.weight") and tensor.ndim == 3:
         return tensor.squeeze(-1)  # a convolution over one frame is a linear map
     return tensor
 
 
-def import_ancestor(path: Path, *, n_fft: int | None = None, num_bands: int | None = None) -> Checkpoint:
+def import_ancestor(
+    path: Path,
+    *,
+    n_fft: int | None = None,
+    num_bands: int | None = None,
+    sample_rate: int = SAMPLE_RATE,
+    hop_length: int | None = None,
+) -> Checkpoint:
     """Return the ancestor's state dict in the file `path` as one of our checkpoints.
 
     `n_fft` and `num_bands` are needed only for what the tensors do not tell: a network without any transformer block.
-    The file is opened weights-only, so that nothing in it can run. Raises CheckpointError if it holds anything else
-    than the ancestor's weights, or if a size that was given is not the tensors'.
+    `sample_rate` is in Hz, `hop_length` in samples, by default half of n_fft. The file is opened weights-only, so that
+    nothing in it can run. Raises CheckpointError if it holds anything else than the ancestor's weights, all finite, or
+    if a size that was given is not the tensors'; InputError for an STFT that cannot be.
     """
     state = _read_state(path)
     try:
         weights = our_weights(state)
     except KeyError as error:
         raise CheckpointError(
-            f"{path} does not hold the ancestor's frame transformer: unknown tensors {', '.join(error.args[:3])}"
+            f"{path} does not hold the ancestor's frame transformer: unknown or doubled tensors "
+            f"{', '.join(error.args[:3])}"
         ) from error
     config = _infer_config(path, weights, n_fft, num_bands)
     require_weights_that_fit(weights, config, str(path))
-    stft = StftSpec(sample_rate=SAMPLE_RATE, n_fft=config.n_fft, hop_length=config.n_fft // 2)
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{path} is of no use: {name} holds values that are not finite")
+    stft = StftSpec(sample_rate=sample_rate, n_fft=config.n_fft, hop_length=hop_length or config.n_fft // 2)
     return Checkpoint(weights=weights, model=config, stft=stft, card={"imported_from": path.name})
 
 
@@ -182,7 +204,7 @@ def _infer_config(path: Path, weights: Mapping[str, Tensor], n_fft: int | None, 
     first = weights.get("encoders.0.convolutions.0.convolution.weight")
     if first is None or first.ndim != 4:
         raise CheckpointError(f"{path} does not hold the ancestor's frame transformer: enc1.body.0.weight is missing")
-    sizes = _block_sizes(weights) or {"position": "rotary"}
+    sizes = _block_sizes(path, weights) or {"position": "rotary"}
     for name, given in (("n_fft", n_fft), ("num_bands", num_bands)):
         if given is not None and sizes.setdefault(name, given) != given:
             raise CheckpointError(f"{path} was made with {name} {sizes[name]}, found {given}; leave the option out")
@@ -201,12 +223,17 @@ def _infer_config(path: Path, weights: Mapping[str, Tensor], n_fft: int | None, 
         raise CheckpointError(f"{path} has sizes that make no network: {error}") from error
 
 
-def _block_sizes(weights: Mapping[str, Tensor]) -> dict[str, int | bool | str]:
+def _block_sizes(path: Path, weights: Mapping[str, Tensor]) -> dict[str, int | bool | str]:
     """Return the settings that a block of the finest level tells; none if there is no block."""
     for block in ("encoders.0.blocks.0", "decoders.0.blocks.0"):
         inward = weights.get(f"{block}.feedforward.layer.inward.weight")
         table = weights.get(f"{block}.self_attention.layer.position.table")
         if inward is not None and table is not None:
+            shapes = tuple(inward.shape), tuple(table.shape)
+            if any(len(shape) != 2 or 0 in shape for shape in shapes):
+                raise CheckpointError(
+                    f"{path} tells no sizes: {block} has matrices of shapes {shapes[0]} and {shapes[1]}"
+                )
             feedforward_dim, num_bins = inward.shape
             head_width, crop_frames = table.shape
             return {

@@ -9,7 +9,6 @@ so that a song of any length is one pass. Features are (B, T, F, C): batch, fram
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple, cast
@@ -19,14 +18,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vrtool.errors import RecipeError
+from vrtool.model.autoregressive_stream import Stream, stems
 from vrtool.model.causal import CausalBlock, FrameNorm
 from vrtool.model.config import ModelConfig
 from vrtool.model.convolution import doubled
+from vrtool.model.gradients import bin_convolution
 from vrtool.model.layout import frame_features, frame_mask
 from vrtool.model.levels import level_bins, level_widths, require_bands_that_fit
 from vrtool.model.masking import estimate_instrumental
 from vrtool.model.network import MaskStream, Network
-from vrtool.model.past import KeptPast, Memory, Past, RollingMemory, SongStart
+from vrtool.model.past import Memory, Past, SongStart
 
 # Frames of a mixture that are embedded at once when all of it is there: enough for the products to be efficient.
 EMBEDDED_FRAMES = 128
@@ -42,8 +43,8 @@ class FrameEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, n, F / stride, out_channels) from (B, n, F, in_channels)."""
-        y = self.convolution(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return functional.leaky_relu(self.norm(y))
+        y = bin_convolution(x.permute(0, 3, 1, 2), self.convolution.weight, self.convolution.stride[1])
+        return functional.leaky_relu(self.norm(y.permute(0, 2, 3, 1)), inplace=True)
 
 
 class Descent(nn.Module):
@@ -98,6 +99,14 @@ class DecoderLevel(nn.Module):
         return x
 
 
+class _Heard(NamedTuple):
+    """A mixture (B, C, F, T), its features of every level and each block's memory of them."""
+
+    mixture: Tensor
+    skips: list[Tensor]
+    memories: list[list[Memory]]
+
+
 class AutoregressiveFrameTransformer(Network):
     """Magnitudes to the instrumental's mask, a frame after the other.
 
@@ -109,7 +118,7 @@ class AutoregressiveFrameTransformer(Network):
     settings = frozenset(
         {
             "num_channels", "n_fft", "channels", "num_bands", "feedforward_dim", "num_decoders", "crop_frames",
-            "dropout", "bias", "compression", "look_ahead_frames", "past_noise", "own_past_share",
+            "dropout", "bias", "compression", "look_ahead_frames", "own_past_share", "true_past_share",
         }
     )  # fmt: skip
 
@@ -156,46 +165,61 @@ class AutoregressiveFrameTransformer(Network):
         return super().open_stream() if self.look_ahead_frames is None else Stream(self, self.look_ahead_frames)
 
     def training_mask(self, mixture: Tensor, instrumental: Tensor) -> Tensor:
-        """Return the mask (B, C, F, T) from the mixture and a past made of the truth (B, C, F, T), all frames at once.
+        """Return the mask (B, C, F, T) from the mixture and a past as training varies it, all frames at once.
 
-        That is teacher forcing, with the truth made wrong by up to `past_noise`. At inference the past is the network's
-        own output, and so it is in `own_past_share` of the batches: a first pass, which is shown no more than a share
-        of the mixture, gives the past of the second (scheduled sampling in two passes, after Mihaylova and Martins
-        2019, "Scheduled Sampling for Transformers", section 3, whose first pass sees the truth).
+        At separation the past is the network's own output, made of nothing but the mixture. A batch is shown, in shares
+        that the settings give, the truth (B, C, F, T) more or less spoiled, which is teacher forcing; the network's own
+        output from a first pass, which is scheduled sampling in two passes (after Mihaylova and Martins 2019,
+        "Scheduled Sampling for Transformers", section 3, whose first pass sees the truth); or a share of the mixture,
+        which is all that a first pass is given.
         """
-        if float(torch.rand(())) >= self.config.own_past_share:
-            return self.parallel_mask(mixture, _spoiled(mixture, instrumental, self.config.past_noise))
+        heard = self._hear(mixture)
+        return self._parallel_mask(heard, self._training_past(heard, instrumental))
+
+    def _training_past(self, heard: _Heard, instrumental: Tensor) -> Tensor:
+        draw, mixture, config = float(torch.rand(())), heard.mixture, self.config
+        if draw < config.true_past_share:
+            return _spoiled(mixture, instrumental)
+        unknowing = _random_shares(mixture) * mixture
+        if draw >= config.true_past_share + config.own_past_share:
+            return unknowing
         with torch.no_grad():
-            own = estimate_instrumental(self.parallel_mask(mixture, _random_shares(mixture) * mixture), mixture)
+            first = self._parallel_mask(heard, unknowing)
         # Under autocast older versions of torch would go on with weights converted here, which know of no gradients.
         torch.clear_autocast_cache()
-        return self.parallel_mask(mixture, own)
+        return estimate_instrumental(first, mixture)
 
     def parallel_mask(self, mixture: Tensor, instrumental: Tensor) -> Tensor:
         """Return the mask (B, C, F, T) that each frame has after the frames of `instrumental` before it.
 
         Given what the mask makes of the mixture, frame by frame, it is what `forward` returns.
         """
-        before = functional.pad(_stems(mixture, instrumental)[..., :-1], (1, 0))
-        start = SongStart()
-        skips = self._embed(mixture)
-        memories = [[Memory(*kept, 0) for kept in level] for level in self._remember(skips, start)]
-        return self._decode(skips, before, memories, start, ahead=_reach(self.look_ahead_frames))
+        return self._parallel_mask(self._hear(mixture), instrumental)
+
+    def _hear(self, mixture: Tensor) -> _Heard:
+        skips = self.embed(mixture)
+        memories = [[Memory(*kept, 0) for kept in level] for level in self.remember(skips, SongStart())]
+        return _Heard(mixture, skips, memories)
+
+    def _parallel_mask(self, heard: _Heard, instrumental: Tensor) -> Tensor:
+        before = functional.pad(stems(heard.mixture, instrumental)[..., :-1], (1, 0))
+        return self.decode(heard.skips, before, heard.memories, SongStart(), ahead=_reach(self.look_ahead_frames))
 
     def compile(self, *_: object, **__: object) -> None:
         """Raise RecipeError: what goes frame by frame and keeps states is nothing for a compiler."""
         raise RecipeError("autoregressive networks are not compiled; leave training.compile out")
 
-    def _embed(self, mixture: Tensor) -> list[Tensor]:
+    def embed(self, mixture: Tensor) -> list[Tensor]:
+        """Return the features (B, n, F, width) of every level, finest first, for magnitudes (B, C, F + 1, n)."""
         features: list[Tensor] = self.mixture_descent(mixture**self.config.compression)
         return features
 
-    def _remember(self, features: list[Tensor], past: Past) -> list[list[tuple[Tensor, Tensor]]]:
-        """Return keys and values for the mixture's features, of every block of every level."""
+    def remember(self, features: list[Tensor], past: Past) -> list[list[tuple[Tensor, Tensor]]]:
+        """Return keys and values (B, n, F) for the mixture's features, of every block of every level."""
         levels = cast(Iterable[DecoderLevel], self.decoders)
         return [level.remember(x, past) for level, x in zip(levels, features, strict=True)]
 
-    def _decode(
+    def decode(
         self, mixture: list[Tensor], before: Tensor, memories: list[list[Memory]], past: Past, *, ahead: int
     ) -> Tensor:
         """Return the mask (B, C, F, n) of n frames.
@@ -212,94 +236,18 @@ class AutoregressiveFrameTransformer(Network):
         return frame_mask(self.output(x))
 
 
-class _Frame(NamedTuple):
-    """A frame that waits for those ahead of it: its magnitudes (B, C, F, 1) and its features of every level."""
-
-    magnitude: Tensor
-    features: list[Tensor]
-
-
-class Stream(MaskStream):
-    """The network on its way through a song: what its layers keep, and the frames whose look-ahead is not yet there.
-
-    The first frame pushed has the number `first_frame`.
-    """
-
-    def __init__(
-        self, network: AutoregressiveFrameTransformer, look_ahead_frames: int, *, first_frame: int = 0
-    ) -> None:
-        self._network = network
-        self._look_ahead_frames = look_ahead_frames
-        num_kept = network.config.crop_frames - 1 + look_ahead_frames
-        num_blocks = network.config.num_decoders
-        self._memories = [[RollingMemory(num_kept, first_frame) for _ in range(num_blocks)] for _ in network.decoders]
-        self._mixture_past, self._past = KeptPast(first_frame), KeptPast(first_frame)
-        self._waiting: deque[_Frame] = deque()
-        self._before: Tensor | None = None  # the stems of the frame last decoded, (B, 2 C, F, 1)
-        self._no_masks = torch.empty(1, network.config.num_channels, network.config.num_bins, 0)
-
-    @torch.no_grad()
-    def push(self, magnitude: Tensor) -> Tensor:
-        """Take the next frames (B, C, F, n), n >= 0, and return the masks (B, C, F, m), m >= 0, of those now known."""
-        self._network.require_shape(magnitude)
-        if magnitude.shape[3] > 0:
-            self._embed(magnitude)
-        self._no_masks = magnitude[..., :0]
-        return self._decode_until(self._look_ahead_frames)
-
-    @torch.no_grad()
-    def finish(self) -> Tensor:
-        """Return the masks (B, C, F, m) of the frames still owed, after which no frame comes."""
-        return self._decode_until(0)
-
-    def _embed(self, magnitude: Tensor) -> None:
-        """Let the memories take the frames (B, C, F, n), which then wait for their turn."""
-        levels = self._network._embed(magnitude)
-        remembered = self._network._remember(levels, self._mixture_past)
-        for memories, kept in zip(self._memories, remembered, strict=True):
-            for memory, (keys, values) in zip(memories, kept, strict=True):
-                memory.append(keys, values)
-        self._mixture_past.advance(magnitude.shape[3])
-        for frame in range(magnitude.shape[3]):
-            now = slice(frame, frame + 1)
-            self._waiting.append(_Frame(magnitude[..., now], [features[:, now] for features in levels]))
-
-    def _decode_until(self, num_waiting: int) -> Tensor:
-        masks = [self._no_masks]
-        while len(self._waiting) > num_waiting:
-            masks.append(self._decode(self._waiting.popleft()))
-        return torch.cat(masks, dim=3)
-
-    def _decode(self, frame: _Frame) -> Tensor:
-        network, now = self._network, self._past.first_frame
-        start, end = now - network.config.crop_frames + 1, now + self._look_ahead_frames + 1
-        memories = [[memory.view(start, end) for memory in memories] for memories in self._memories]
-        if self._before is None:
-            self._before = torch.zeros_like(frame.magnitude.repeat(1, 2, 1, 1))
-        mask = network._decode(frame.features, self._before, memories, self._past, ahead=self._look_ahead_frames)
-        self._before = _stems(frame.magnitude, estimate_instrumental(mask, frame.magnitude))
-        self._past.advance(1)
-        return mask
-
-
 def _reach(look_ahead_frames: int | None) -> int:
     return sys.maxsize if look_ahead_frames is None else look_ahead_frames
 
 
-def _stems(mixture: Tensor, instrumental: Tensor) -> Tensor:
-    """Return the magnitudes (B, 2 C, F, n) of both stems, instrumental first, from two (B, C, F, n)."""
-    return torch.cat((instrumental, (mixture - instrumental).clamp(min=0)), dim=1)
-
-
-def _spoiled(mixture: Tensor, instrumental: Tensor, noise: float) -> Tensor:
+def _spoiled(mixture: Tensor, instrumental: Tensor) -> Tensor:
     """Return the instrumental (B, C, F, T) as a separation gone more or less wrong would have left it.
 
-    Each example's true mask is drawn towards one share for all bins, by 0 to `noise`: towards 1, vocals leak in;
+    Each example's true mask is drawn more or less far towards one share for all bins: towards 1, vocals leak in;
     towards 0, music is lost.
     """
-    wrongness, shares = noise * _random_shares(mixture), _random_shares(mixture)
     truth = torch.minimum(instrumental, mixture)
-    return truth + wrongness * (shares * mixture - truth)
+    return truth + _random_shares(mixture) * (_random_shares(mixture) * mixture - truth)
 
 
 def _random_shares(mixture: Tensor) -> Tensor:

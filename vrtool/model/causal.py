@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vrtool.model.config import ModelConfig
+from vrtool.model.dropout import Dropout
+from vrtool.model.gradients import depthwise_time_convolution
 from vrtool.model.past import Memory, Past
 from vrtool.model.transformer import FeedForward
 
@@ -40,7 +42,7 @@ class CausalDepthwiseConvolution(nn.Module):
     def __init__(self, num_bins: int, kernel_frames: int, *, bias: bool) -> None:
         super().__init__()
         # Begins as the identity with a little of the frames before: learning starts faster than from noise.
-        weight = torch.randn(num_bins, 1, 1, kernel_frames) * 0.1
+        weight = torch.randn(num_bins, 1, kernel_frames) * 0.1
         weight[..., -1] += 1.0
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros(num_bins)) if bias else None
@@ -51,11 +53,9 @@ class CausalDepthwiseConvolution(nn.Module):
         frames = past.precede(self, x, self.num_past)
         if x.shape[1] == 1:
             # Of a single frame a weighted sum is several times faster than the library's convolution.
-            y = (frames * self.weight.squeeze().T).sum(dim=1, keepdim=True)
+            y = (frames * self.weight.squeeze(1).T).sum(dim=1, keepdim=True)
             return y if self.bias is None else y + self.bias
-        # As an image of height one whose channels, the bins, lie last in memory, which is fast.
-        y = functional.conv2d(frames.unsqueeze(1).permute(0, 3, 1, 2), self.weight, self.bias, groups=x.shape[2])
-        return y.permute(0, 2, 3, 1).squeeze(1)
+        return depthwise_time_convolution(frames, self.weight, self.bias, silence=0)
 
 
 class CausalSeparableConvolution(nn.Module):
@@ -197,7 +197,7 @@ class CausalBlock(nn.Module):
         self.feedforward = FeedForward(num_bins, width, bias=bias)
         # The sum of all that was added grows without bound, and as one channel of a level would drown out all others.
         self.output_norm = nn.LayerNorm(num_bins)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def remember(self, mixture: Tensor, past: Past) -> tuple[Tensor, Tensor]:
         """Return keys and values (B, n, F) for the mixture's features (B, n, F, mixture_channels)."""

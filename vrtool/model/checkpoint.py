@@ -65,7 +65,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` to `path`, whole or not at all. OSErrors pass through."""
     header = {
         "format_version": FORMAT_VERSION,
-        "model": _used_settings(checkpoint.model),
+        "model": used_settings(checkpoint.model),
         "stft": asdict(checkpoint.stft),
         "recipe": checkpoint.recipe,
         "progress": checkpoint.progress,
@@ -87,7 +87,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         temporary.chmod(mode)
 
 
-def _used_settings(config: ModelConfig) -> dict[str, Json]:
+def used_settings(config: ModelConfig) -> dict[str, Json]:
     """Return the architecture's name and the settings that it is built from, all others being without meaning."""
     used = {"architecture"} | find_architecture(config.architecture).settings
     return {name: value for name, value in asdict(config).items() if name in used}

@@ -37,9 +37,9 @@ class ModelConfig:
             leaves them as they are.
         look_ahead_frames: how many frames after its own a frame's mask may depend on in the autoregressive network,
             -1 for all of them.
-        past_noise: how wrong the autoregressive network's past is made in training at most: 0 shows it the true
-            instrumental, 1 also vocals of full strength in it.
         own_past_share: share of the autoregressive network's training batches whose past is its own output.
+        true_past_share: share of those whose past is the true instrumental, more or less spoiled. In what both leave,
+            the past is a share of the mixture.
 
     Raises RecipeError for a setting out of range or one that does not fit another.
     """
@@ -59,8 +59,8 @@ class ModelConfig:
     position: Position = "rotary"
     compression: float = 0.3
     look_ahead_frames: int = 32
-    past_noise: float = 1.0
-    own_past_share: float = 0.9
+    own_past_share: float = 0.25
+    true_past_share: float = 0.1
 
     def __post_init__(self) -> None:
         for name in ("num_channels", "channels", "num_bands", "crop_frames"):
@@ -74,9 +74,9 @@ class ModelConfig:
         _require_choice("norm", self.norm, get_args(Norm))
         _require_choice("position", self.position, get_args(Position))
         _require_at_least("look_ahead_frames", self.look_ahead_frames, -1)
-        for name in ("past_noise", "own_past_share"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise RecipeError(f"{name} must lie in [0, 1], found {getattr(self, name)}")
+        shares = (self.own_past_share, self.true_past_share)
+        if min(shares) < 0.0 or sum(shares) > 1.0:
+            raise RecipeError(f"own_past_share and true_past_share must be shares of one whole, found {shares}")
         if not 0.0 <= self.dropout < 1.0:
             raise RecipeError(f"dropout must lie in [0, 1), found {self.dropout}; 0.1 is usual")
         if not 0.0 < self.compression <= 1.0:

@@ -107,7 +107,7 @@ class DepthwiseTimeConvolution(nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, T, F) from (B, T, F)."""
-        return depthwise_time_convolution(x, self.weight, self.bias)
+        return depthwise_time_convolution(x, self.weight, self.bias, silence=self.kernel_size[0] // 2)
 
 
 class SeparableTimeConvolution(nn.Module):

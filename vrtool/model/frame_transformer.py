@@ -44,7 +44,8 @@ class EncoderLevel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, T, F / stride, out_channels + num_encoders) from (B, T, F, in_channels)."""
-        features = [self.call(self.convolutions, x)]
+        # Quickly made of large features: training never keeps what is in between.
+        features = [recomputed(self.convolutions, x)]
         for block in self.blocks:
             features.append(self.call(block, tuple(features)))
         return torch.cat(features, dim=-1)
@@ -116,7 +117,6 @@ class FrameTransformer(Network):
         x = x[..., : level_widths(self.config)[-1]]
         for level in reversed(range(1, len(skips))):
             x = self.decoders[level](x, skips[level])
-            # Quickly made of large features: training never keeps what is in between.
             x = recomputed(self.ascents[level - 1], x, skips[level - 1])
         x = self.output(self.decoders[0](x, skips[0]))
         return frame_mask(x)

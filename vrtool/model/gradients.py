@@ -12,6 +12,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
+# From so many channels out the library's gradient of a weight over bins takes up to eight times as long as our own.
+MANY_CHANNELS = 24
+
 
 class _BinConvolution(Function):
     @staticmethod
@@ -30,11 +33,9 @@ class _BinConvolution(Function):
 
 
 def bin_convolution(x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """Return the convolution of x (B, C, T, F) over bins with `weight` (out, C, 1, 3), silence beyond the ends.
-
-    The gradient of so small a weight is a sum over all frames and bins, for which the library's convolution takes up to
-    ten times as long as three batched products.
-    """
+    """Return the convolution of x (B, C, T, F) over bins with `weight` (out, C, 1, 3), silence beyond the ends."""
+    if weight.shape[0] < MANY_CHANNELS:
+        return functional.conv2d(x, weight, stride=(1, stride), padding=(0, 1))
     y: Tensor = _BinConvolution.apply(x, weight, stride)  # type: ignore[no-untyped-call]
     return y
 
@@ -55,42 +56,41 @@ def _bin_tap_gradients(x: Tensor, gradient: Tensor, stride: int) -> Tensor:
 
 class _DepthwiseTimeConvolution(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, silence: int) -> Tensor:
         ctx.save_for_backward(x, weight)
-        num_bins, _, kernel_frames = weight.shape
-        padding = (0, kernel_frames // 2)
-        y = functional.conv2d(_image(x), weight.unsqueeze(2), bias, padding=padding, groups=num_bins)
+        ctx.silence = silence
+        y = functional.conv2d(_image(x), weight.unsqueeze(2), bias, padding=(0, silence), groups=weight.shape[0])
         return _frames(y)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
         x, weight = _saved(ctx, gradient)
         of_x = None
         if ctx.needs_input_grad[0]:
-            padding, image = (0, weight.shape[2] // 2), _image(gradient.contiguous())
+            padding, image = (0, ctx.silence), _image(gradient.contiguous())
             of_x = _frames(
                 _input_gradient(image, _image(x), weight.unsqueeze(2), padding=padding, groups=weight.shape[0])
             )
         of_bias = gradient.sum(dim=(0, 1)) if ctx.needs_input_grad[2] else None
-        return of_x, _frame_tap_gradients(x, gradient, weight.shape[2]), of_bias
+        return of_x, _frame_tap_gradients(x, gradient, weight.shape[2], ctx.silence), of_bias, None
 
 
-def depthwise_time_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return x (B, T, F) with every bin convolved over an odd number of frames, weight (F, 1, K), silence around.
+def depthwise_time_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, silence: int) -> Tensor:
+    """Return (B, T + 2 silence - K + 1, F): x (B, T, F) with every bin convolved over K frames, weight (F, 1, K).
 
-    Seen as an image of height one whose channels, the bins, lie last in memory, it takes a fifth of the time of torch's
-    conv1d. The gradient of the weight is a sum per tap: a third of the library's time where there are many taps.
+    `silence` is the number of silent frames put before and after. Seen as an image of height one whose channels, the
+    bins, lie last in memory, it takes a fifth of the time of torch's conv1d. The gradient of the weight is a sum per
+    tap: a third of the library's time where there are many taps.
     """
-    y: Tensor = _DepthwiseTimeConvolution.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    y: Tensor = _DepthwiseTimeConvolution.apply(x, weight, bias, silence)  # type: ignore[no-untyped-call]
     return y
 
 
-def _frame_tap_gradients(x: Tensor, gradient: Tensor, kernel_frames: int) -> Tensor:
+def _frame_tap_gradients(x: Tensor, gradient: Tensor, kernel_frames: int, silence: int) -> Tensor:
     """Return the gradient of a weight (F, 1, K): for each tap a sum over the frames that it and its result share."""
-    reach, num_frames = kernel_frames // 2, x.shape[1]
     taps = []
-    for shift in range(-reach, reach + 1):
-        first, last = max(0, -shift), num_frames - max(0, shift)
+    for shift in range(-silence, kernel_frames - silence):
+        first, last = max(0, -shift), min(gradient.shape[1], x.shape[1] - shift)
         shared = gradient[:, first:last] * x[:, first + shift : last + shift] if first < last else gradient[:, :0]
         taps.append(shared.sum(dim=(0, 1)))
     return torch.stack(taps, dim=-1).unsqueeze(1)

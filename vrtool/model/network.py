@@ -58,10 +58,10 @@ class Network(nn.Module, ABC):
         """Return the mask (B, C, F, T) in [0, 1] from magnitudes of the same shape in [0, 1]; InputError for others."""
 
     def require_shape(self, magnitude: Tensor) -> None:
-        """Raise InputError unless `magnitude` is (B, C, F, T) with the network's channels, bins and frames."""
+        """Raise InputError unless `magnitude` is (B, C, F, T) of the network's channels, bins and frames, 1 or more."""
         channels, bins, frames = self.config.num_channels, self.config.num_bins, self.requires_frames
         found = tuple(magnitude.shape)
-        if magnitude.ndim != 4 or found[1:3] != (channels, bins) or frames not in (None, found[3]):
+        if magnitude.ndim != 4 or found[1:3] != (channels, bins) or frames not in (None, found[3]) or found[3] == 0:
             raise InputError(
                 f"the network takes magnitudes (batch, {channels}, {bins}, {frames or 'frames'}), found {found}"
             )

@@ -13,10 +13,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vrtool.model.position import ROTARY_BASE
+from vrtool.model.position import rotary_angles
 
 # Frames whose angles are worked out together.
 TABLE_FRAMES = 256
+
+# Frames that a memory takes until it moves what it still needs to its front.
+ROOM_FRAMES = 256
 
 
 class Memory(NamedTuple):
@@ -38,12 +41,10 @@ class Rotations(NamedTuple):
 def rotations(first_frame: int, num_frames: int, width: int, *, like: Tensor) -> Rotations:
     """Return the angles of `num_frames` frames for bands of `width` bins, with the type and on the device of `like`.
 
-    Su et al. 2021, "RoFormer", section 3.2.2: one radian per frame for the first pair of bins, ever less for others.
+    The halves of a band are its pairs.
     """
     # In double precision: hours into a song, single precision would round angles by a tenth of a radian.
-    frames = torch.arange(first_frame, first_frame + num_frames, dtype=torch.float64)
-    pairs = torch.arange(width // 2, dtype=torch.float64)
-    angles = torch.outer(frames, ROTARY_BASE ** (-2 * pairs / width))[:, None, None]
+    angles = rotary_angles(first_frame, num_frames, width // 2, dtype=torch.float64)[:, None, None]
     cosines, sines = angles.cos(), torch.cat((-angles.sin(), angles.sin()), dim=2)
     return Rotations(cosines.to(like.device, like.dtype), sines.to(like.device, like.dtype), first_frame)
 
@@ -146,12 +147,9 @@ class RollingMemory:
         self._num_held += num_new
 
     def _make_room(self, like: Tensor, num_new: int) -> None:
-        """Move what is still needed to the front of the buffer.
-
-        It is twice as long as what is needed, so that this happens once in many frames, not with every one.
-        """
+        """Move what is still needed to the front of the buffer, which is longer so that this happens seldom."""
         num_kept = min(self._num_held, self._num_frames)
-        capacity = 2 * self._num_frames + num_new
+        capacity = self._num_frames + ROOM_FRAMES + num_new
         old = self._buffer
         if old is None or old.shape[2] < capacity:
             self._buffer = like.new_empty(2, like.shape[0], capacity, like.shape[2])

@@ -35,10 +35,20 @@ class RotaryPosition(nn.Module):
     def rotation(self, num_frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the cosine and the sine of every frame's angles: shape (T, D // 2), float32."""
         # In float32 even under autocast: an angle in bfloat16 would be off by whole radians after a few hundred frames.
-        frames = torch.arange(num_frames, device=device, dtype=torch.float32)
-        pairs = torch.arange(self.num_pairs, device=device, dtype=torch.float32)
-        angles = torch.outer(frames, ROTARY_BASE ** (-pairs / max(self.num_pairs, 1)))
+        angles = rotary_angles(0, num_frames, self.num_pairs, dtype=torch.float32, device=device)
         return angles.cos(), angles.sin()
+
+
+def rotary_angles(
+    first_frame: int, num_frames: int, num_pairs: int, *, dtype: torch.dtype, device: torch.device | None = None
+) -> Tensor:
+    """Return the angles (num_frames, num_pairs) of frames `first_frame` and following.
+
+    Su et al. 2021, section 3.2.2: one radian per frame for the first pair of bins, ever less for others.
+    """
+    frames = torch.arange(first_frame, first_frame + num_frames, device=device, dtype=dtype)
+    pairs = torch.arange(num_pairs, device=device, dtype=dtype)
+    return torch.outer(frames, ROTARY_BASE ** (-pairs / max(num_pairs, 1)))
 
 
 def _turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

@@ -59,11 +59,13 @@ NUM_CLASSES = math.ceil(math.log(100 / SHORTEST_SECONDS, CLASS_RATIO))
 
 
 class FrameTimes:
-    """The computing time of a stream's frames, in seconds."""
+    """The computing time of a stream's frames, in seconds; `total_seconds` also has what came before the first one."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(NUM_CLASSES, np.int64)
         self._num_goes = 0
+        self._seconds_without_frame = 0.0
+        self._frames_seconds = 0.0
         self.num_frames = 0
         self.total_seconds = 0.0
         self.worst_seconds = 0.0
@@ -71,13 +73,17 @@ class FrameTimes:
     def add(self, seconds: float, num_frames: int) -> None:
         """Count what was computed in one go: several frames share its time equally.
 
-        Where none was finished, as before the first look-ahead is there, the time counts for the total and the mean.
+        Where none was finished, the time is part of the next ones', but for what had to be done before the first.
         """
         self.total_seconds += seconds
         if num_frames == 0:
+            self._seconds_without_frame += seconds if self.num_frames else 0.0
             return
+        seconds += self._seconds_without_frame
+        self._seconds_without_frame = 0.0
         frame_seconds = seconds / num_frames
         self._num_goes += 1
+        self._frames_seconds += seconds
         self.num_frames += num_frames
         self.worst_seconds = max(self.worst_seconds, frame_seconds)
         number = math.ceil(math.log(max(frame_seconds, SHORTEST_SECONDS) / SHORTEST_SECONDS, CLASS_RATIO))
@@ -91,7 +97,7 @@ class FrameTimes:
     @property
     def mean_seconds(self) -> float:
         """The mean time of a frame; 0 if there was none."""
-        return self.total_seconds / max(1, self.num_frames)
+        return self._frames_seconds / max(1, self.num_frames)
 
     def quantile_seconds(self, share: float) -> float:
         """Return the time that a share of the frames did not exceed, up to 2 % too long; 0 if there was none."""

@@ -46,7 +46,7 @@ class TrainingConfig:
     """Processes that build examples; 0 builds them between the steps."""
 
     precision: Precision = "float32"
-    """bfloat16 is about twice as fast on hardware that has it; weights and losses stay in float32."""
+    """bfloat16 is faster on hardware that has it; weights and losses stay in float32."""
     compile: bool = False
     """Whether torch compiles the network first, which takes a compiler and some minutes."""
     recompute_activations: bool = False
