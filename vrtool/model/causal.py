@@ -5,6 +5,9 @@ Features are (B, n, F, C), what blocks see is (B, n, F): B batch, n frames at ha
 
 from __future__ import annotations
 
+import sys
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,6 +20,38 @@ from vrtool.model.transformer import FeedForward
 
 # Variance of compressed magnitudes below which a frame counts as silence rather than being raised to full strength.
 SILENT_VARIANCE = 1e-4
+
+# Frames that a convolution over the mixture sees at once, as in the evolved encoder.
+ENCODER_FRAMES = 9
+
+
+class Reach(NamedTuple):
+    """How far ahead the network hears the mixture, in frames.
+
+    The encoders' two convolutions take `delays` of a look-ahead; attention then looks up to `ahead` frames after its
+    own at what they made.
+    """
+
+    delays: tuple[int, int]
+    ahead: int
+
+    @property
+    def delay(self) -> int:
+        """How late the encoders are."""
+        return sum(self.delays)
+
+    @classmethod
+    def within(cls, config: ModelConfig) -> Reach:
+        """Return the reach that makes up the look-ahead in `config`.
+
+        The encoders take as much as lets their convolutions see both sides alike.
+        """
+        most, look_ahead = ENCODER_FRAMES // 2, config.look_ahead_frames
+        if look_ahead < 0:
+            return cls((most, most), sys.maxsize)
+        first = min(most, look_ahead // 2)
+        delays = first, min(most, look_ahead - first)
+        return cls(delays, look_ahead - sum(delays))
 
 
 class FrameNorm(nn.Module):
@@ -37,13 +72,16 @@ class FrameNorm(nn.Module):
 
 
 class CausalDepthwiseConvolution(nn.Module):
-    """A convolution of every bin over its last `kernel_frames` frames."""
+    """A convolution of every bin over its last `kernel_frames` frames.
 
-    def __init__(self, num_bins: int, kernel_frames: int, *, bias: bool) -> None:
+    What it gives may stand for the frame `delay` frames ago, which then knows of as many frames ahead.
+    """
+
+    def __init__(self, num_bins: int, kernel_frames: int, *, bias: bool, delay: int = 0) -> None:
         super().__init__()
-        # Begins as the identity with a little of the frames before: learning starts faster than from noise.
+        # Begins as the identity with a little of the frames around: learning starts faster than from noise.
         weight = torch.randn(num_bins, 1, kernel_frames) * 0.1
-        weight[..., -1] += 1.0
+        weight[..., -1 - delay] += 1.0
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros(num_bins)) if bias else None
         self.num_past = kernel_frames - 1
@@ -61,9 +99,9 @@ class CausalDepthwiseConvolution(nn.Module):
 class CausalSeparableConvolution(nn.Module):
     """A causal depthwise convolution over time, then a linear map over bins (Chollet 2017, "Xception", section 2)."""
 
-    def __init__(self, in_bins: int, out_bins: int, kernel_frames: int, *, bias: bool) -> None:
+    def __init__(self, in_bins: int, out_bins: int, kernel_frames: int, *, bias: bool, delay: int = 0) -> None:
         super().__init__()
-        self.depthwise = CausalDepthwiseConvolution(in_bins, kernel_frames, bias=bias)
+        self.depthwise = CausalDepthwiseConvolution(in_bins, kernel_frames, bias=bias, delay=delay)
         self.pointwise = nn.Linear(in_bins, out_bins, bias=bias)
 
     def forward(self, x: Tensor, past: Past) -> Tensor:
@@ -98,10 +136,10 @@ class ParallelAttention(nn.Module):
     keys are turned (Su et al. 2021, "RoFormer", section 3.2.2).
     """
 
-    def __init__(self, num_bins: int, config: ModelConfig) -> None:
+    def __init__(self, num_bins: int, config: ModelConfig, reach: Reach) -> None:
         super().__init__()
         self.head_shape = (config.num_bands, num_bins // config.num_bands)
-        self.back = config.crop_frames - 1
+        self.back, self.ahead = config.crop_frames - 1, reach.ahead
         # Queries of either attention, keys, values; for the mixture keys and values.
         self.projection = CausalProjection(num_bins, 4)
         self.mixture_projection = CausalProjection(num_bins, 2)
@@ -112,13 +150,13 @@ class ParallelAttention(nn.Module):
         key, value = self.mixture_projection(mixture, past).chunk(2, dim=-1)
         return self._turned(key, past), value
 
-    def forward(self, x: Tensor, mixture: Memory, past: Past, *, ahead: int) -> Tensor:
+    def forward(self, x: Tensor, mixture: Memory, past: Past) -> Tensor:
         """Return what the frames of `x` gathered from those before them and from the mixture: (B, n, F) both."""
         own_query, mixture_query, key, value = self.projection(x, past).chunk(4, dim=-1)
         own = past.remember(self, self._turned(key, past), value, self.back)
         gathered = (
             self._gather(own_query, own, past, ahead=0),
-            self._gather(mixture_query, mixture, past, ahead=ahead),
+            self._gather(mixture_query, mixture, past, ahead=self.ahead),
         )
         y: Tensor = self.output(torch.cat(gathered, dim=-1))
         return y
@@ -175,22 +213,59 @@ class CausalBranches(nn.Module):
         return merged
 
 
+class Delay(nn.Module):
+    """Frames as they were some frames ago, silence at first."""
+
+    def __init__(self, num_frames: int) -> None:
+        super().__init__()
+        self.num_frames = num_frames
+
+    def forward(self, x: Tensor, past: Past) -> Tensor:
+        """Return (B, n, F) from (B, n, F)."""
+        return past.precede(self, x, self.num_frames)[:, : x.shape[1]]
+
+
+class MixtureEncoder(nn.Module):
+    """What a level hears of the mixture: each frame with those around it, late by the reach's delay.
+
+    The evolved encoder's branch layer (So et al. 2019, figure 3) of two separable convolutions over time, added to what
+    it was given.
+    """
+
+    def __init__(self, in_channels: int, num_bins: int, config: ModelConfig, reach: Reach) -> None:
+        super().__init__()
+        width, bias = config.feedforward_dim // 2, config.bias
+        self.bottleneck = nn.Linear(in_channels, 1, bias=False)
+        self.norm = nn.LayerNorm(num_bins)
+        self.inward = CausalSeparableConvolution(num_bins, width, ENCODER_FRAMES, bias=bias, delay=reach.delays[0])
+        self.branches_norm = nn.LayerNorm(width)
+        self.outward = CausalSeparableConvolution(width, num_bins, ENCODER_FRAMES, bias=bias, delay=reach.delays[1])
+        self.delay = Delay(reach.delay)
+        self.output_norm = nn.LayerNorm(num_bins)
+
+    def forward(self, features: Tensor, past: Past) -> Tensor:
+        """Return (B, n, F) from features (B, n, F, in_channels)."""
+        x: Tensor = self.bottleneck(features).squeeze(-1)
+        around = functional.relu(self.inward(self.norm(x), past))
+        y = self.delay(x, past) + self.outward(self.branches_norm(around), past)
+        heard: Tensor = self.output_norm(y)
+        return heard
+
+
 class CausalBlock(nn.Module):
     """The evolved transformer's decoder made causal, with one pair of attentions (So et al. 2019, figure 3).
 
     Parallel attention, branches, feed-forward, each added to what it was given and fed with its layer norm, and a norm
-    at the end. Features and mixture pass bottlenecks of their own.
+    at the end.
     """
 
-    def __init__(self, in_channels: int, mixture_channels: int, num_bins: int, config: ModelConfig) -> None:
+    def __init__(self, in_channels: int, num_bins: int, config: ModelConfig, reach: Reach) -> None:
         super().__init__()
         width, bias = config.feedforward_dim, config.bias
         # The norms would take biases away again.
         self.bottleneck = nn.Linear(in_channels, 1, bias=False)
-        self.mixture_bottleneck = nn.Linear(mixture_channels, 1, bias=False)
-        self.mixture_norm = nn.LayerNorm(num_bins)
         self.attention_norm = nn.LayerNorm(num_bins)
-        self.attention = ParallelAttention(num_bins, config)
+        self.attention = ParallelAttention(num_bins, config, reach)
         self.branches_norm = nn.LayerNorm(num_bins)
         self.branches = CausalBranches(num_bins, width, bias=bias)
         self.feedforward_norm = nn.LayerNorm(num_bins)
@@ -199,15 +274,10 @@ class CausalBlock(nn.Module):
         self.output_norm = nn.LayerNorm(num_bins)
         self.dropout = Dropout(config.dropout)
 
-    def remember(self, mixture: Tensor, past: Past) -> tuple[Tensor, Tensor]:
-        """Return keys and values (B, n, F) for the mixture's features (B, n, F, mixture_channels)."""
-        x = self.mixture_norm(self.mixture_bottleneck(mixture).squeeze(-1))
-        return self.attention.remember(x, past)
-
-    def forward(self, features: Tensor, mixture: Memory, past: Past, *, ahead: int) -> Tensor:
+    def forward(self, features: Tensor, mixture: Memory, past: Past) -> Tensor:
         """Return (B, n, F, 1) from a level's features (B, n, F, in_channels) and the memory of the mixture."""
         x: Tensor = self.bottleneck(features).squeeze(-1)
-        x = x + self.dropout(self.attention(self.attention_norm(x), mixture, past, ahead=ahead))
+        x = x + self.dropout(self.attention(self.attention_norm(x), mixture, past))
         x = x + self.dropout(self.branches(self.branches_norm(x), past))
         x = x + self.dropout(self.feedforward(self.feedforward_norm(x)))
         y: Tensor = self.output_norm(x).unsqueeze(-1)

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
-# From so many channels out the library's gradient of a weight over bins takes up to eight times as long as our own.
-MANY_CHANNELS = 24
+# From so many channels out the library's gradient of a weight over bins takes more memory than our own, and from a few
+# more on up to eight times as long; with fewer it is the faster one.
+MANY_CHANNELS = 8
 
 
 class _BinConvolution(Function):

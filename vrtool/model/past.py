@@ -82,6 +82,10 @@ class Past(ABC):
 class SongStart(Past):
     """Nothing came before: the frames at hand are the first of a song, or of a crop that is taken for one."""
 
+    def __init__(self, first_frame: int = 0) -> None:
+        super().__init__()
+        self.first_frame = first_frame
+
     def precede(self, owner: nn.Module, x: Tensor, num_frames: int) -> Tensor:
         """Return `x` (B, n, F) after `num_frames` frames of zeros."""
         del owner
