@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import torch
 
-from vrtool.dataset.augmentation import AugmentationConfig, CropSchedule, PlanDrawer
+from vrtool.dataset.augmentation import AugmentationConfig
 from vrtool.dataset.cache import Cache
-from vrtool.dataset.examples import NUM_CHANNELS, ExampleBuilder, TrainingBatches
+from vrtool.dataset.examples import ExampleBuilder
 from vrtool.dataset.header import check_same_stft
-from vrtool.dataset.pools import make_pools
-from vrtool.errors import InputError, InterruptedRunError, JobError, RecipeError
-from vrtool.model import ModelConfig, Network, build_model
+from vrtool.errors import InputError, InterruptedRunError, JobError
+from vrtool.model import ModelConfig, build_model
 from vrtool.model.acceleration import autocast, compile_network
 from vrtool.model.checkpoint import Checkpoint
 from vrtool.model.masking import masked_l1_loss
+from vrtool.training.batches import require_crops_that_fit, training_batches
 from vrtool.training.config import TrainingConfig
 from vrtool.training.loading import load_batches
+from vrtool.training.meter import Meter, timed
 from vrtool.training.run_folder import RunFolder
 from vrtool.training.schedule import learning_rate
-from vrtool.training.state import Meter, TrainingState, make_optimiser
+from vrtool.training.state import TrainingState, make_optimiser
 from vrtool.training.validation import ValidationResult, ValidationSet, validation_set
 
 MAX_BAD_STEPS = 3
@@ -99,7 +100,9 @@ class Trainer:
         self._setup, self._cache, self._folder, self._device, self._watcher = setup, cache, folder, device, watcher
         config = setup.training
         builder = ExampleBuilder(tracks={track.key: track for track in cache.tracks}, stft=cache.stft)
-        self._batches = _training_batches(setup, cache, builder)
+        self._batches = training_batches(
+            cache, builder, model=setup.model, augmentation=setup.augmentation, config=config
+        )
         self._validation: ValidationSet = validation_set(
             cache,
             builder,
@@ -110,7 +113,7 @@ class Trainer:
         )
         torch.manual_seed(config.seed)
         self._network = build_model(setup.model)
-        _check_crop(self._network, config)
+        require_crops_that_fit(self._network, config)
         self._network.to(device).train()
         if config.recompute_activations:
             self._network.recompute_activations()
@@ -155,7 +158,7 @@ class Trainer:
             pin_memory=self._device.type == "cuda",
         )
         self._meter = Meter(config)
-        with contextlib.closing(_timed(batches_to_come, self._meter)) as batches:
+        with contextlib.closing(timed(batches_to_come, self._meter)) as batches:
             while self._state.step < config.num_steps:
                 self._step(batches)
                 self._after_step()
@@ -252,55 +255,3 @@ class Trainer:
             card={},
             training_state=self._state.tensors(self._optimiser, self._network),
         )
-
-
-def _training_batches(setup: TrainingSetup, cache: Cache, builder: ExampleBuilder) -> TrainingBatches:
-    tracks = [track for track in cache.tracks if track.split == "training"]
-    pools = make_pools(tracks, setup.augmentation.library_weights)
-    if not pools.can_make_examples:
-        raise InputError(
-            f"{cache.path}: training needs pairs, or instrumentals and vocals to mix; found "
-            f"{len(pools.instrumentals)} instrumentals, {len(pools.vocals)} vocals and {len(pools.pairs)} pairs"
-        )
-    if setup.model.num_channels != NUM_CHANNELS:
-        raise RecipeError(
-            f"[model] num_channels is {setup.model.num_channels}; training mixes in stereo, set it to {NUM_CHANNELS}"
-        )
-    if cache.stft.n_fft != setup.model.n_fft:
-        raise RecipeError(
-            f"{cache.path} was made with n_fft {cache.stft.n_fft}, the recipe says {setup.model.n_fft}; "
-            f"prepare another cache, or set [model] n_fft = {cache.stft.n_fft}"
-        )
-    config = setup.training
-    drawer = PlanDrawer(
-        config=setup.augmentation,
-        pools=pools,
-        crops=CropSchedule(num_frames=config.crop_frames, stages=config.crop_stages),
-        seed=config.seed,
-    )
-    num_steps = -(-(config.epoch_examples or pools.num_starts) // config.examples_per_step)
-    return TrainingBatches(
-        drawer, builder, batch_size=config.batch_size, epoch_examples=num_steps * config.examples_per_step
-    )
-
-
-def _check_crop(network: Network, config: TrainingConfig) -> None:
-    required = network.requires_frames
-    lengths = {config.crop_frames, *(num_frames for _, num_frames in config.crop_stages)}
-    if required is not None and lengths != {required}:
-        raise RecipeError(
-            f"[training] crops have {' and '.join(map(str, sorted(lengths)))} frames, this network takes exactly "
-            f"{required} ([model] crop_frames); set them to the same number"
-        )
-
-
-def _timed(batches: Iterator[torch.Tensor], meter: Meter) -> Generator[torch.Tensor, None, None]:
-    """Pass batches on, telling the meter how long each was waited for."""
-    while True:
-        started = time.perf_counter()
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        meter.wait(time.perf_counter() - started)
-        yield batch
