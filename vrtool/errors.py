@@ -33,6 +33,10 @@ class CheckpointError(InputError):
     """A checkpoint is not one, is damaged, or does not fit."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint is not what was written: cut off, or with other bytes."""
+
+
 class JobError(VrtoolError):
     """A job that was well asked for has failed, wholly or in part."""
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -16,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vrtool.audio.spectrogram import StftSpec
-from vrtool.errors import CheckpointError
+from vrtool.errors import CheckpointError, DamagedCheckpointError
 from vrtool.model import ModelConfig, build_model
 from vrtool.model.checkpoint import (
     FORMAT_VERSION,
@@ -70,7 +71,7 @@ MODEL: dict[str, Any] = {
 
 def header(**changes: Any) -> dict[str, Any]:
     return {
-        "format_version": FORMAT_VERSION,
+        "format_version": 1,  # which had no checksums
         "model": MODEL,
         "stft": asdict(STFT),
         "recipe": "",
@@ -232,7 +233,7 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path: Path, metadata: dict[st
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (header(format_version=FORMAT_VERSION + 1), r"has format version 2, this vrtool reads up to 1; update vrtool"),
+        (header(format_version=FORMAT_VERSION + 1), r"has format version 3, this vrtool reads up to 2; update vrtool"),
         (header(format_version="soon"), r"header that cannot be understood"),
         (header(recipe=5), r"header whose recipe cannot be understood"),
         ({"format_version": 1}, r"header that cannot be understood"),
@@ -291,3 +292,35 @@ def test_a_run_folder_offers_its_best_checkpoint_then_its_last(tmp_path: Path) -
     assert find_checkpoint(tmp_path / "last.safetensors") == tmp_path / "last.safetensors"
     with pytest.raises(CheckpointError, match=r"gone does not exist"):
         find_checkpoint(tmp_path / "gone")
+
+
+def test_an_empty_file_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.touch()
+    with pytest.raises(DamagedCheckpointError, match=r"model\.safetensors is damaged"):
+        load_checkpoint(path)
+
+
+def test_no_flipped_bit_stays_unseen(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, new_checkpoint())
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    # All of the header's beginning, some of its rest, and some of the tensors.
+    for position in [*range(40), *rng.integers(40, len(whole), 400).tolist()]:
+        broken = bytearray(whole)
+        broken[position] ^= 1 << int(rng.integers(8))
+        path.write_bytes(broken)
+        with pytest.raises(DamagedCheckpointError):
+            load_checkpoint(path, with_training_state=True)
+
+
+def test_damage_in_the_training_state_leaves_the_weights_of_use(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    mean = torch.full((1000,), 0.12345)
+    save_checkpoint(path, new_checkpoint(training_state={"mean": mean}))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(mean.numpy().tobytes(), (mean + 1.0).numpy().tobytes()))
+    assert load_checkpoint(path).model == CONFIG
+    with pytest.raises(DamagedCheckpointError, match="its tensors are not what was written"):
+        load_checkpoint(path, with_training_state=True)

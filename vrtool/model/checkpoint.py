@@ -1,12 +1,14 @@
 """Checkpoints: one safetensors file that says everything that is needed to use or to continue a network.
 
-Tensors are named `weights/...` and, for a run that may go on, `training/...`. The file's metadata has one entry,
-`vrtool`, a JSON object: format version, model and STFT settings, the recipe's text, progress and model card. Opening a
-checkpoint never executes anything in it.
+Tensors are named `weights/...` and, for a run that may go on, `training/...`. The file's metadata has the entry
+`vrtool`, a JSON object: format version, model and STFT settings, the recipe's text, progress, model card and the
+SHA-256 of each group of tensors. A second entry, `vrtool_sha256`, is that of the first. Opening a checkpoint never
+executes anything in it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -22,17 +24,20 @@ from torch import Tensor
 
 from vrtool.atomic import atomic_path
 from vrtool.audio.spectrogram import StftSpec
-from vrtool.errors import CheckpointError, InputError, RecipeError
+from vrtool.errors import CheckpointError, DamagedCheckpointError, InputError, RecipeError
 from vrtool.model.config import ModelConfig
 from vrtool.model.network import Network
 from vrtool.model.registry import build_model, find_architecture
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 1 had no checksums."""
 METADATA_KEY = "vrtool"
+CHECKSUM_KEY = "vrtool_sha256"
 WEIGHTS = "weights/"
 TRAINING = "training/"
+COPY_AGAIN = "copy it again from where it was made"
 
 # What a run folder offers, the best first.
 RUN_CHECKPOINTS = ("best.safetensors", "last.safetensors")
@@ -72,12 +77,18 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "card": checkpoint.card,
     }
     tensors = _prefixed(WEIGHTS, checkpoint.weights) | _prefixed(TRAINING, checkpoint.training_state)
+    header["sha256"] = {
+        "weights": _tensor_checksum(checkpoint.weights),
+        "training": _tensor_checksum(checkpoint.training_state),
+    }
+    text = json.dumps(header, allow_nan=False)
+    metadata = {METADATA_KEY: text, CHECKSUM_KEY: hashlib.sha256(text.encode()).hexdigest()}
     with atomic_path(path) as temporary:
         # safetensors makes files for their owner's eyes only; a checkpoint is to be as readable as any new file here.
         temporary.touch()
         mode = temporary.stat().st_mode
         try:
-            save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(header, allow_nan=False)})
+            save_file(tensors, temporary, metadata=metadata)
         except SafetensorError as error:
             # The disk's own error comes in words: "... (os error 28)".
             number = re.search(r"os error (\d+)", str(error))
@@ -101,11 +112,21 @@ def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def _tensor_checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and values, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def load_checkpoint(path: Path, *, with_training_state: bool = False) -> Checkpoint:
     """Return the checkpoint in the file `path`, its tensors on the CPU.
 
-    `training_state` is left empty, and unread, unless asked for. Raises CheckpointError if the file is missing,
-    damaged, of another kind, written by a newer vrtool, or if its weights are not those of the network it describes.
+    `training_state` is left empty, and unread, unless asked for. Raises DamagedCheckpointError if what is read is not
+    what was written, CheckpointError if the file is missing, of another kind, written by a newer vrtool, or if its
+    weights are not those of the network it describes.
     """
     _require_checkpoint_file(path)
     try:
@@ -114,9 +135,13 @@ def load_checkpoint(path: Path, *, with_training_state: bool = False) -> Checkpo
             weights = _read_tensors(file, WEIGHTS)
             training_state = _read_tensors(file, TRAINING) if with_training_state else {}
     except SafetensorError as error:
-        raise CheckpointError(
-            f"{path} is damaged, incomplete or not a safetensors file ({error}); copy it again from where it was made"
+        raise DamagedCheckpointError(
+            f"{path} is damaged, incomplete or not a safetensors file ({error}); {COPY_AGAIN}"
         ) from error
+    if header["format_version"] > 1:
+        _require_checksum(path, weights, header["sha256"]["weights"])
+        if with_training_state:
+            _require_checksum(path, training_state, header["sha256"]["training"])
     model = _build_model_config(path, header["model"])
     stft = _build_config(path, StftSpec, header["stft"], {setting.name for setting in fields(StftSpec)})
     if model.n_fft != stft.n_fft:
@@ -191,20 +216,32 @@ def _read_tensors(file: Any, prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
 
 
+def _require_checksum(path: Path, tensors: Mapping[str, Tensor], expected: str) -> None:
+    if _tensor_checksum(tensors) != expected:
+        raise DamagedCheckpointError(f"{path} is damaged: its tensors are not what was written; {COPY_AGAIN}")
+
+
 def _parse_header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
     """Return the header, all its entries present and of the right type."""
     if METADATA_KEY not in (metadata or {}):
+        if CHECKSUM_KEY in (metadata or {}):
+            raise DamagedCheckpointError(f"{path} is damaged: its header has no name; {COPY_AGAIN}")
         raise CheckpointError(
             f"{path} is a safetensors file without vrtool's header, so its network is unknown; give a checkpoint that "
             "vrtool train or vrtool import-checkpoint wrote"
         )
+    text, checksum = (metadata or {})[METADATA_KEY], (metadata or {}).get(CHECKSUM_KEY)
+    if checksum is not None and checksum != hashlib.sha256(text.encode()).hexdigest():
+        raise DamagedCheckpointError(f"{path} is damaged: its header is not what was written; {COPY_AGAIN}")
     try:
-        header = json.loads((metadata or {})[METADATA_KEY])
+        header = json.loads(text)
         version = header["format_version"]
         if version > FORMAT_VERSION:
             raise CheckpointError(
                 f"{path} has format version {version}, this vrtool reads up to {FORMAT_VERSION}; update vrtool"
             )
+        if version > 1 and checksum is None:
+            raise DamagedCheckpointError(f"{path} is damaged: its header has lost its checksum; {COPY_AGAIN}")
         types = {"model": dict, "stft": dict, "recipe": str, "progress": dict, "card": dict}
         wrong = [name for name, kind in types.items() if not isinstance(header[name], kind)]
     except (ValueError, KeyError, TypeError) as error:
@@ -262,19 +299,23 @@ def _require_network(weights: Mapping[str, Tensor], config: ModelConfig, owner: 
             network = build_model(config)
     except RecipeError as error:
         raise CheckpointError(f"{owner} describes a network that this vrtool cannot build: {error}") from error
+    misfits = describe_misfits(weights, network)
+    if misfits:
+        raise CheckpointError(f"{owner} does not hold the weights of the network it describes: {misfits}")
+    return network
+
+
+def describe_misfits(weights: Mapping[str, Tensor], network: Network) -> str:
+    """Return in words which `weights` are not those of the network, with both shapes; nothing if all fit."""
     expected = network.state_dict()
-    complaints = [
+    misfits = [
         f"{name} is missing" if name not in weights else f"{name} is unknown"
         for name in sorted(expected.keys() ^ weights.keys())
     ]
-    complaints += [
+    misfits += [
         f"{name} has shape {tuple(weights[name].shape)} instead of {tuple(tensor.shape)}"
         for name, tensor in expected.items()
         if name in weights and weights[name].shape != tensor.shape
     ]
-    if complaints:
-        more = f", and {len(complaints) - 3} more like that" if len(complaints) > 3 else ""
-        raise CheckpointError(
-            f"{owner} does not hold the weights of the network it describes: {', '.join(complaints[:3])}{more}"
-        )
-    return network
+    more = f", and {len(misfits) - 3} more like that" if len(misfits) > 3 else ""
+    return ", ".join(misfits[:3]) + more
