@@ -63,7 +63,8 @@ def test_a_run_ends_with_checkpoints_metrics_and_its_recipe(recipe: Path, small_
     assert "trained to step 3" in done.stdout
     assert "step 3/3" in done.stderr
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"recipe.toml", "metrics.jsonl", "last.safetensors", "best.safetensors"}
+    checkpoints = {"step-00000002.safetensors", "step-00000003.safetensors", "last.safetensors", "best.safetensors"}
+    assert names == {"recipe.toml", "metrics.jsonl"} | checkpoints
     assert "num_steps = 3" in (tmp_path / "run" / "recipe.toml").read_text(encoding="utf-8")
     assert logged_steps(tmp_path / "run")[-1] == 3
 
@@ -96,6 +97,9 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_resume_goes_on(recipe: Path, smal
         (("--set", "model.n_fft=512"), ["n_fft 256, the recipe says 512"]),
         (("--set", "stft.hop_length=64", "--set", "stft.n_fft=256"), ["sample_rate"]),
         (("--resume",), ["nothing to resume"]),
+        (("--resume", "--from", "elsewhere"), ["--resume goes on", "--from begins a new run"]),
+        (("--from", "elsewhere"), ["elsewhere does not exist"]),
+        (("--set", 'training.freeze=["encoder.*"]'), ["freeze 'encoder.*' matches none"]),
         (("--device", "cuda:7"), ["cuda:7"]),
     ],
 )

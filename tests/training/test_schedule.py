@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,3 +45,17 @@ def test_the_rate_rises_to_the_target_and_falls_to_the_final_rate(
     assert (there > here) if step < warmup else (there <= here)
     assert learning_rate(warmup, config) == pytest.approx(1e-2)
     assert learning_rate(warmup + decay, config) == pytest.approx(1e-4)
+
+
+def test_the_cosine_decay_equals_torchs() -> None:
+    config = TrainingConfig(
+        learning_rate=1e-3, final_learning_rate=1e-5, warmup_steps=10, decay_steps=40, decay="cosine"
+    )
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=40, eta_min=1e-5)
+    for step in range(10, 51):
+        assert learning_rate(step, config) == pytest.approx(scheduler.get_last_lr()[0], rel=1e-9)
+        optimiser.step()
+        scheduler.step()
+    assert learning_rate(9, config) == pytest.approx(1e-3 * 10 / 11)
+    assert learning_rate(1000, config) == pytest.approx(1e-5)

@@ -24,6 +24,10 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run: checkpoints and metrics.")],
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
+    initial: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="MODEL", help="Begin with the weights of a checkpoint or run folder."),
+    ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change the recipe. Repeatable.")
     ] = None,
@@ -49,8 +53,21 @@ def train(
         recipe_text=parts.text, model=parts.model, augmentation=parts.augmentation, training=parts.training
     )
     with _stop_on_interrupt() as stop_asked, _Display() as display:
-        watcher = Watcher(on_step=display.show_step, on_validation=display.show_validation, stop_asked=stop_asked)
-        last_step = run(setup, data, RunFolder(path=output), device=picked.device, resume=resume, watcher=watcher)
+        watcher = Watcher(
+            on_step=display.show_step,
+            on_validation=display.show_validation,
+            on_notice=display.show_notice,
+            stop_asked=stop_asked,
+        )
+        last_step = run(
+            setup,
+            data,
+            RunFolder(path=output),
+            device=picked.device,
+            resume=resume,
+            initial=initial,
+            watcher=watcher,
+        )
     console.print(
         f"{output}: trained to step {last_step}; separate songs with --model {output}", soft_wrap=True, markup=False
     )
@@ -103,6 +120,9 @@ class _Display:
             self._live.update(line)
         elif report.step % self.LINE_EVERY_STEPS == 0 or report.step in (1, report.num_steps):
             errors.print(line, soft_wrap=True)
+
+    def show_notice(self, sentence: str) -> None:
+        errors.print(sentence, soft_wrap=True, markup=False)
 
     def show_validation(self, step: int, result: ValidationResult) -> None:
         errors.print(

@@ -35,13 +35,23 @@ class TrainingConfig:
     warmup_steps: int = 32_000
     decay_steps: int = 128_000
     """Steps from the end of the warm-up until the final rate is reached, which then stays."""
+    decay: Literal["polynomial", "cosine"] = "polynomial"
+    """Along (share of the decay that remains) ** decay_power, or along half a cosine wave."""
     decay_power: float = 1.0
     clip_gradient_norm: float = 0.5
     """Largest Euclidean norm of all gradients together; 0 leaves them as they are."""
+    ema_decay: float = 0.0
+    """Share of the weights' moving average that a step leaves of it, such as 0.999; 0 takes the newest weights."""
+    freeze: tuple[str, ...] = ()
+    """Patterns of names of parameters that stay as they are, such as "encoders.*"."""
 
     validate_every_steps: int = 1000
     num_validation_examples: int = 64
+    patience: int = 0
+    """Validations in a row without a lower loss that end the run; 0 goes on to the last step."""
     checkpoint_every_steps: int = 1000
+    keep_checkpoints: int = 3
+    """Newest checkpoints that are kept beside the best."""
     num_loader_workers: int = 2
     """Processes that build examples; 0 builds them between the steps."""
 
@@ -61,6 +71,7 @@ class TrainingConfig:
             "decay_steps",
             "validate_every_steps",
             "checkpoint_every_steps",
+            "keep_checkpoints",
         )
         for name in whole:
             if getattr(self, name) < 1:
@@ -72,7 +83,9 @@ class TrainingConfig:
             "final_learning_rate",
             "warmup_steps",
             "clip_gradient_norm",
+            "ema_decay",
             "num_validation_examples",
+            "patience",
             "num_loader_workers",
         )
         for name in not_negative:
@@ -80,6 +93,12 @@ class TrainingConfig:
                 raise RecipeError(f"[training] {name} must be 0 or more, found {getattr(self, name)}")
         if self.compile and self.recompute_activations:
             raise RecipeError("[training] compile chooses by itself what to keep; leave recompute_activations out")
+        if self.ema_decay >= 1:
+            raise RecipeError(f"[training] ema_decay must be below 1, such as 0.999, found {self.ema_decay}")
+        if self.decay == "cosine" and self.decay_power != 1.0:
+            raise RecipeError("[training] decay_power is that of the polynomial decay; leave it out with cosine")
+        if self.patience and not self.num_validation_examples:
+            raise RecipeError("[training] patience counts validations, so num_validation_examples must not be 0")
         if any(number < 1 for stage in self.crop_stages for number in stage):
             raise RecipeError(f"[training] crop_stages must be pairs of 1 or more, found {list(self.crop_stages)}")
         if self.seed >= MAX_SEED:

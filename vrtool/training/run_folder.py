@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import re
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vrtool.atomic import atomic_path
-from vrtool.errors import InputError
+from vrtool.atomic import DISK_FULL, atomic_path, remove_abandoned
+from vrtool.errors import DamagedCheckpointError, InputError
 from vrtool.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+
+STEP_NAME = re.compile(r"step-(\d{8,})\.safetensors")
+NO_ROOM = DISK_FULL | {errno.EFBIG}
+"""Errors of a full disk, and of one, such as a FAT stick, that takes no file of this size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,9 +27,13 @@ class RunFolder:
 
     path: Path
 
+    def checkpoint(self, step: int) -> Path:
+        """Return the name of the checkpoint after a step, with all that is needed to go on from it."""
+        return self.path / f"step-{step:08}.safetensors"
+
     @property
     def last(self) -> Path:
-        """The newest checkpoint, with all that is needed to go on from it."""
+        """The newest of these once more: a second name of the same file."""
         return self.path / "last.safetensors"
 
     @property
@@ -43,13 +55,16 @@ class RunFolder:
         """Make the folder for a new run; raises InputError if it has another run's checkpoint, or other files."""
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path}: expected a folder for the run, found a file")
-        if self.last.exists() or self.best.exists():
+        if self._candidates():
             raise InputError(
                 f"{self.path} holds a run already; add --resume to go on with it, or choose another --output"
             )
         self._refuse_other_files()
         self.path.mkdir(parents=True, exist_ok=True)
-        self.metrics.unlink(missing_ok=True)  # of a run that ended before its first checkpoint
+        remove_abandoned(self.path)
+        # At once, and without those of a run that ended before its first checkpoint: by this file one is told from a
+        # folder that a person put a recipe into.
+        self.metrics.write_bytes(b"")
         self.write_recipe(recipe_text)
 
     def _refuse_other_files(self) -> None:
@@ -64,11 +79,43 @@ class RunFolder:
         with atomic_path(self.recipe) as partial:
             partial.write_text(text, encoding="utf-8")
 
-    def resume(self) -> Checkpoint:
-        """Return the newest checkpoint with its training state; raises InputError if there is none."""
-        if not self.last.is_file():
+    def resume(self, *, tell: Callable[[str], None]) -> tuple[Path, Checkpoint]:
+        """Return the newest checkpoint that is not damaged, and where it is; damaged ones are told.
+
+        Raises InputError if there is none, DamagedCheckpointError if all are damaged.
+        """
+        candidates = self._candidates()
+        if not candidates:
             raise InputError(f"{self.path}: nothing to resume, it has no {self.last.name}; start it without --resume")
-        return load_checkpoint(self.last, with_training_state=True)
+        remove_abandoned(self.path)
+        damage: list[DamagedCheckpointError] = []
+        for path in candidates:
+            try:
+                checkpoint = load_checkpoint(path, with_training_state=True)
+            except DamagedCheckpointError as error:
+                damage.append(error)
+                continue
+            for found in damage:
+                tell(f"{found}. Going on from {path.name}, the one before it")
+            return path, checkpoint
+        raise damage[0]
+
+    def _candidates(self) -> list[Path]:
+        """Return the checkpoints that a run could go on from, the newest first."""
+        steps = [path for _, path in self._step_checkpoints()]
+        if not self.last.is_file():
+            return steps
+        if any(self.last.samefile(path) for path in steps):
+            return steps
+        # From a vrtool that wrote no other, alone in a copied folder, or a true copy of the newest.
+        return [*steps[:1], self.last, *steps[1:]]
+
+    def _step_checkpoints(self) -> list[tuple[int, Path]]:
+        """Return steps and their checkpoints, the newest first."""
+        if not self.path.is_dir():
+            return []
+        names = [(STEP_NAME.fullmatch(path.name), path) for path in self.path.iterdir()]
+        return sorted(((int(name[1]), path) for name, path in names if name), reverse=True)
 
     def drop_metrics_after(self, step: int) -> None:
         """Forget the metrics of steps that are done again."""
@@ -79,17 +126,43 @@ class RunFolder:
                 partial.write_text("".join(kept), encoding="utf-8")
 
     def append_metrics(self, values: dict[str, Any]) -> None:
-        """Add one line to the metrics, at once on disk for whoever watches."""
+        """Add one line to the metrics, at once on disk for whoever watches; whole, or not at all."""
         # JSON knows no NaN: what diverged is null.
         finite = {key: None if _is_not_finite(value) else value for key, value in values.items()}
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(finite, allow_nan=False) + "\n")
+        line = (json.dumps(finite, allow_nan=False) + "\n").encode()
+        with self.metrics.open("ab", buffering=0) as file:
+            end = file.seek(0, 2)
+            try:
+                if file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, "no room for a whole line", str(self.metrics))
+            except OSError:
+                file.truncate(end)
+                raise
 
-    def save(self, checkpoint: Checkpoint, *, is_best: bool) -> None:
-        """Write the newest checkpoint and, if it is the best so far, its weights once more."""
-        save_checkpoint(self.last, checkpoint)
-        if is_best:
-            save_checkpoint(self.best, replace(checkpoint, training_state={}))
+    def save(self, checkpoint: Checkpoint, *, step: int, num_kept: int) -> None:
+        """Write the newest checkpoint, then remove the older ones but for `num_kept` in all. OSErrors pass through."""
+        path = self.checkpoint(step)
+        save_checkpoint(path, checkpoint)
+        self._name_last(path)
+        others = self._step_checkpoints()
+        # A checkpoint of a later step was found damaged when the run was resumed from one before it.
+        obsolete = [old for number, old in others if number > step]
+        obsolete += [old for number, old in others if number <= step][num_kept:]
+        for old in obsolete:
+            old.unlink(missing_ok=True)
+
+    def _name_last(self, path: Path) -> None:
+        """Give a checkpoint the name of the newest as well, which takes no room where the file system has links."""
+        with atomic_path(self.last) as partial:
+            partial.unlink()
+            try:
+                partial.hardlink_to(path)
+            except OSError:
+                shutil.copyfile(path, partial)
+
+    def save_best(self, checkpoint: Checkpoint) -> None:
+        """Write the best checkpoint so far, its weights alone. OSErrors pass through."""
+        save_checkpoint(self.best, replace(checkpoint, training_state={}))
 
 
 def _is_not_finite(value: object) -> bool:

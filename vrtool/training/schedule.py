@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from vrtool.training.config import TrainingConfig
 
 
@@ -9,10 +11,18 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     """Return the rate of update number `step`, counted from 0.
 
     It rises linearly from 1 / (warmup_steps + 1) of the target, which it reaches with step `warmup_steps`, then falls
-    as (1 - share of the decay) ** decay_power to the final rate and stays there.
+    to the final rate and stays there.
     """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / (config.warmup_steps + 1)
     remaining = max(0.0, 1.0 - (step - config.warmup_steps) / config.decay_steps)
     span = config.learning_rate - config.final_learning_rate
-    return float(span * remaining**config.decay_power + config.final_learning_rate)
+    return float(span * _height(remaining, config) + config.final_learning_rate)
+
+
+def _height(remaining: float, config: TrainingConfig) -> float:
+    """Return how far the rate is above the final one, from 1 to 0, where this share of the decay remains."""
+    if config.decay == "cosine":
+        # Half a wave (Loshchilov and Hutter 2017, "SGDR", equation 5, without restarts).
+        return 0.5 - 0.5 * math.cos(math.pi * remaining)
+    return float(remaining**config.decay_power)

@@ -6,24 +6,28 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
 from vrtool.dataset.augmentation import AugmentationConfig
 from vrtool.dataset.cache import Cache
 from vrtool.dataset.examples import ExampleBuilder
-from vrtool.dataset.header import check_same_stft
 from vrtool.errors import InputError, InterruptedRunError, JobError
 from vrtool.model import ModelConfig, build_model
 from vrtool.model.acceleration import autocast, compile_network
 from vrtool.model.checkpoint import Checkpoint
 from vrtool.model.masking import masked_l1_loss
+from vrtool.training.averaging import remembered_weights
 from vrtool.training.batches import require_crops_that_fit, training_batches
 from vrtool.training.config import TrainingConfig
+from vrtool.training.freezing import freeze
 from vrtool.training.loading import load_batches
 from vrtool.training.meter import Meter, timed
 from vrtool.training.run_folder import RunFolder
+from vrtool.training.saving import Saver
 from vrtool.training.schedule import learning_rate
+from vrtool.training.starting import load_initial_weights, require_resumable
 from vrtool.training.state import TrainingState, make_optimiser
 from vrtool.training.validation import ValidationResult, ValidationSet, validation_set
 
@@ -63,6 +67,8 @@ class Watcher:
 
     on_step: Callable[[StepReport], None] = lambda _: None
     on_validation: Callable[[int, ValidationResult], None] = lambda *_: None
+    on_notice: Callable[[str], None] = lambda _: None
+    """A sentence about what did not go as planned, or why the run ends early."""
     stop_asked: Callable[[], bool] = lambda: False
 
 
@@ -73,14 +79,18 @@ def train(
     *,
     device: torch.device,
     resume: bool = False,
+    initial: Path | None = None,
     watcher: Watcher | None = None,
 ) -> int:
-    """Train a network on a cache until the recipe's last step and return that step's number.
+    """Train a network on a cache until the recipe's last step, or out of patience, and return that step's number.
 
-    Raises InputError if cache, recipe and run folder do not go together, InterruptedRunError when asked to stop, after
-    a checkpoint, and JobError when training has diverged.
+    A new run begins with the weights of `initial`, a checkpoint or a run folder, where given. Raises InputError if
+    cache, recipe, run folder and weights do not go together, InterruptedRunError when asked to stop, after a
+    checkpoint, and JobError when training has diverged or its last checkpoint cannot be saved.
     """
-    trainer = Trainer(setup, cache, folder, device=device, resume=resume, watcher=watcher or Watcher())
+    if resume and initial is not None:
+        raise InputError("--resume goes on with the run's own weights, --from begins a new run; leave one of them out")
+    trainer = Trainer(setup, cache, folder, device=device, resume=resume, initial=initial, watcher=watcher or Watcher())
     return trainer.run()
 
 
@@ -95,10 +105,12 @@ class Trainer:
         *,
         device: torch.device,
         resume: bool,
+        initial: Path | None,
         watcher: Watcher,
     ) -> None:
         self._setup, self._cache, self._folder, self._device, self._watcher = setup, cache, folder, device, watcher
         config = setup.training
+        self._saver = Saver(folder, num_kept=config.keep_checkpoints, tell=watcher.on_notice)
         builder = ExampleBuilder(tracks={track.key: track for track in cache.tracks}, stft=cache.stft)
         self._batches = training_batches(
             cache, builder, model=setup.model, augmentation=setup.augmentation, config=config
@@ -114,7 +126,12 @@ class Trainer:
         torch.manual_seed(config.seed)
         self._network = build_model(setup.model)
         require_crops_that_fit(self._network, config)
+        if initial is not None:
+            load_initial_weights(self._network, initial, cache, tell=watcher.on_notice)
         self._network.to(device).train()
+        self._frozen_norms = freeze(self._network, config.freeze)
+        # Before anything is done to the network that only training needs.
+        self._weights = remembered_weights(self._network, config.ema_decay)
         if config.recompute_activations:
             self._network.recompute_activations()
         if config.compile:
@@ -127,27 +144,15 @@ class Trainer:
             folder.start(setup.recipe_text)
 
     def _resume(self) -> None:
-        checkpoint = self._folder.resume()
-        for name in ("architecture", *sorted(self._network.settings)):
-            found, wanted = getattr(checkpoint.model, name), getattr(self._setup.model, name)
-            if found != wanted:
-                raise InputError(
-                    f"{self._folder.last} was trained with {name} {found}, the recipe says {wanted}; "
-                    "resume with the run's own recipe.toml"
-                )
-        check_same_stft(
-            self._cache.stft,
-            checkpoint.stft,
-            origin=str(self._cache.path),
-            wanted_by=f"{self._folder.last} was trained on",
-        )
+        path, checkpoint = self._folder.resume(tell=self._watcher.on_notice)
+        require_resumable(checkpoint, path, model=self._setup.model, network=self._network, cache=self._cache)
         self._folder.write_recipe(self._setup.recipe_text)
-        self._network.load_state_dict(checkpoint.weights)
+        self._weights.restore(checkpoint)
         self._state = TrainingState.restore(checkpoint, self._optimiser, self._network)
         self._folder.drop_metrics_after(self._state.step)
 
     def run(self) -> int:
-        """Train until the recipe's last step; return its number."""
+        """Train until the recipe's last step, or out of patience; return the number of the last step done."""
         config = self._setup.training
         per_step = config.accumulate_batches
         numbers = range(self._state.step * per_step, config.num_steps * per_step)
@@ -159,7 +164,7 @@ class Trainer:
         )
         self._meter = Meter(config)
         with contextlib.closing(timed(batches_to_come, self._meter)) as batches:
-            while self._state.step < config.num_steps:
+            while not self._is_over():
                 self._step(batches)
                 self._after_step()
         return self._state.step
@@ -171,6 +176,8 @@ class Trainer:
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         self._optimiser.zero_grad(set_to_none=True)
+        for frozen in self._frozen_norms:
+            frozen.eval()
         statistics = [buffer.clone() for buffer in self._network.buffers()]
         loss = torch.zeros((), device=self._device)
         for _ in range(config.accumulate_batches):
@@ -185,6 +192,7 @@ class Trainer:
         if bool(torch.isfinite(norm)) and bool(torch.isfinite(loss)):
             self._optimiser.step()
             self._state.bad_steps_in_a_row = 0
+            self._weights.update(self._state.num_updates)
             self._meter.step(float(loss), rate, float(norm))
         else:
             self._skip_step(statistics)
@@ -209,13 +217,29 @@ class Trainer:
         is_best = False
         if state.step % config.validate_every_steps == 0 or is_last:
             is_best = self._validate()
-        stop = self._watcher.stop_asked() and not is_last
-        if is_best or stop or is_last or state.step % config.checkpoint_every_steps == 0:
-            self._folder.save(self._checkpoint(), is_best=is_best)
+        is_over = self._is_over()
+        stop = self._watcher.stop_asked() and not is_over
+        if is_best or stop or is_over or state.step % config.checkpoint_every_steps == 0:
+            is_saved = self._saver.save(self._checkpoint(), step=state.step)
+            if is_over and not is_saved:
+                raise JobError(
+                    f"{self._folder.path}: step {state.step}, the last one, could not be saved; free some space and do "
+                    "the steps since the checkpoint before again with the same command and --resume"
+                )
+        if is_over and not is_last:
+            self._watcher.on_notice(
+                f"step {state.step:,}: {state.validations_without_gain} validations in a row without a loss below "
+                f"{state.best_loss:.6f}; the run ends here, as [training] patience says"
+            )
         if stop:
             raise InterruptedRunError(
                 f"stopped after step {state.step} of {config.num_steps}; go on with the same command and --resume"
             )
+
+    def _is_over(self) -> bool:
+        """Tell whether the last step is done, or as many validations have seen no gain as the recipe has patience."""
+        config, state = self._setup.training, self._state
+        return state.step >= config.num_steps or 0 < config.patience <= state.validations_without_gain
 
     def _report(self, *, to_metrics: bool) -> None:
         rates = self._meter.rates(self._state.step)
@@ -229,29 +253,33 @@ class Trainer:
         )
         self._watcher.on_step(report)
         if to_metrics:
-            self._folder.append_metrics({"kind": "training", **asdict(report)})
+            self._saver.log({"kind": "training", **asdict(report)})
 
     def _validate(self) -> bool:
-        """Judge the network and log it; return whether it is the best so far."""
+        """Judge the network, log it and keep it if it is the best so far; return whether it is."""
         started = time.perf_counter()
-        result = self._validation.judge(self._network, self._device)
+        result = self._validation.judge(self._weights.judged, self._device)
         self._meter.pause(time.perf_counter() - started)
         if result is None:
-            return True  # with nothing to judge by, the newest is taken for the best
+            # With nothing to judge by, the newest is taken for the best.
+            self._saver.save_best(self._checkpoint(), step=self._state.step)
+            return True
         self._watcher.on_validation(self._state.step, result)
-        self._folder.append_metrics({"kind": "validation", "step": self._state.step, **asdict(result)})
-        is_best = result.loss < self._state.best_loss
-        if is_best:
-            self._state.best_loss = result.loss
+        self._saver.log({"kind": "validation", "step": self._state.step, **asdict(result)})
+        lowest_before = self._state.best_loss
+        is_best = self._state.take_loss(result.loss)
+        # Before the checkpoint to go on from: a run killed between them finds its best once more.
+        if is_best and not self._saver.save_best(self._checkpoint(), step=self._state.step):
+            self._state.best_loss = lowest_before  # which is that of the file still
         return is_best
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(
-            weights={name: tensor.detach().cpu() for name, tensor in self._network.state_dict().items()},
+            weights={name: tensor.detach().cpu() for name, tensor in self._weights.judged.state_dict().items()},
             model=self._setup.model,
             stft=self._cache.stft,
             recipe=self._setup.recipe_text,
             progress=self._state.to_json(),
             card={},
-            training_state=self._state.tensors(self._optimiser, self._network),
+            training_state=self._state.tensors(self._optimiser, self._network) | self._weights.training_state(),
         )

@@ -1,0 +1,55 @@
+"""What a run may begin or go on with: checkpoints that fit its network and its cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from vrtool.audio.spectrogram import StftSpec
+from vrtool.dataset.cache import Cache
+from vrtool.dataset.header import check_same_stft
+from vrtool.errors import CheckpointError, InputError
+from vrtool.model import ModelConfig, Network
+from vrtool.model.checkpoint import Checkpoint, describe_misfits, find_checkpoint, load_checkpoint
+
+
+def load_initial_weights(network: Network, model: Path, cache: Cache, *, tell: Callable[[str], None]) -> None:
+    """Give the network the weights of a checkpoint or a run folder.
+
+    Settings that differ without changing a shape are told, as the recipe may mean them. Raises CheckpointError if
+    weights do not fit, CacheError if the cache has another STFT.
+    """
+    path = find_checkpoint(model)
+    checkpoint = load_checkpoint(path)
+    found, wanted = checkpoint.model, network.config
+    if found.architecture != wanted.architecture:
+        raise CheckpointError(
+            f"{path} has a network of architecture {found.architecture!r}, the recipe says {wanted.architecture!r}; "
+            f'set [model] architecture = "{found.architecture}"'
+        )
+    misfits = describe_misfits(checkpoint.weights, network)
+    if misfits:
+        raise CheckpointError(f"{path} does not fit the network of the recipe: {misfits}; change [model] accordingly")
+    _require_stft(cache, checkpoint.stft, path)
+    for name in sorted(network.settings):
+        if getattr(found, name) != getattr(wanted, name):
+            tell(f"{path} was trained with {name} {getattr(found, name)}, the recipe says {getattr(wanted, name)}")
+    network.load_state_dict(checkpoint.weights)
+
+
+def require_resumable(
+    checkpoint: Checkpoint, path: Path, *, model: ModelConfig, network: Network, cache: Cache
+) -> None:
+    """Raise InputError unless the checkpoint of a run is of this very network and of the cache's STFT."""
+    for name in ("architecture", *sorted(network.settings)):
+        found, wanted = getattr(checkpoint.model, name), getattr(model, name)
+        if found != wanted:
+            raise InputError(
+                f"{path} was trained with {name} {found}, the recipe says {wanted}; "
+                "resume with the run's own recipe.toml"
+            )
+    _require_stft(cache, checkpoint.stft, path)
+
+
+def _require_stft(cache: Cache, stft: StftSpec, path: Path) -> None:
+    check_same_stft(cache.stft, stft, origin=str(cache.path), wanted_by=f"{path} was trained on")
