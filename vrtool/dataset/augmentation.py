@@ -128,6 +128,11 @@ class ExamplePlan:
     mixup_weight: float = 1.0
 
     @property
+    def start_track(self) -> str:
+        """The track that the example was started from: a pair, or the instrumental that vocals are laid over."""
+        return self.layers[0].track
+
+    @property
     def peak(self) -> float:
         """The largest of the tracks' peaks times their gains, mixtures apart: the least that 1.0 may stand for."""
         return max(

@@ -48,8 +48,18 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a line: training means and validation results, each with its step."""
+        """One JSON object a line: sessions, training means and validation results, each with its step."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """The run as a page to look at and to listen to."""
+        return self.path / "report.html"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of event files that TensorBoard shows."""
+        return self.path / "tensorboard"
 
     def start(self, recipe_text: str) -> None:
         """Make the folder for a new run; raises InputError if it has another run's checkpoint, or other files."""
@@ -65,13 +75,17 @@ class RunFolder:
         # At once, and without those of a run that ended before its first checkpoint: by this file one is told from a
         # folder that a person put a recipe into.
         self.metrics.write_bytes(b"")
+        self.report.unlink(missing_ok=True)
+        if self.tensorboard.is_dir():
+            shutil.rmtree(self.tensorboard)
         self.write_recipe(recipe_text)
 
     def _refuse_other_files(self) -> None:
         """Raise InputError if the folder has anything but what a run that ended early leaves behind."""
         found = {entry.name for entry in self.path.iterdir()} if self.path.exists() else set()
-        foreign = {name for name in found if not name.startswith(".")} - {self.metrics.name, self.recipe.name}
-        if foreign or (self.recipe.name in found and self.metrics.name not in found):
+        ours = {path.name for path in (self.metrics, self.recipe, self.report, self.tensorboard)}
+        foreign = {name for name in found if not name.startswith(".")} - ours
+        if foreign or (found & ours and self.metrics.name not in found):
             raise InputError(f"{self.path}: expected an empty folder for the run, found {min(foreign | found)}")
 
     def write_recipe(self, text: str) -> None:

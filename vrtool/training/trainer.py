@@ -27,6 +27,7 @@ from vrtool.training.meter import Meter, timed
 from vrtool.training.run_folder import RunFolder
 from vrtool.training.saving import Saver
 from vrtool.training.schedule import learning_rate
+from vrtool.training.session import describe_session, timestamp
 from vrtool.training.starting import load_initial_weights, require_resumable
 from vrtool.training.state import TrainingState, make_optimiser
 from vrtool.training.validation import ValidationResult, ValidationSet, validation_set
@@ -63,12 +64,16 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watcher:
-    """Whom a run tells what happens, and whom it asks after every step whether to stop."""
+    """Whom a run tells what happens, and whom it asks after every step whether to stop.
+
+    `on_network` is lent the network that was judged, after each validation: it may be used, even in evaluation mode.
+    """
 
     on_step: Callable[[StepReport], None] = lambda _: None
     on_validation: Callable[[int, ValidationResult], None] = lambda *_: None
     on_notice: Callable[[str], None] = lambda _: None
     """A sentence about what did not go as planned, or why the run ends early."""
+    on_network: Callable[[int, Network], None] = lambda *_: None
     stop_asked: Callable[[], bool] = lambda: False
 
 
@@ -163,6 +168,7 @@ class Trainer:
             pin_memory=self._device.type == "cuda",
         )
         self._meter = Meter(config)
+        self._saver.log(describe_session(self._state.step, cache=self._cache.path, device=self._device))
         with contextlib.closing(timed(batches_to_come, self._meter)) as batches:
             while not self._is_over():
                 self._step(batches)
@@ -253,12 +259,14 @@ class Trainer:
         )
         self._watcher.on_step(report)
         if to_metrics:
-            self._saver.log({"kind": "training", **asdict(report)})
+            self._saver.log({"kind": "training", "time": timestamp(), **asdict(report)})
 
     def _validate(self) -> bool:
         """Judge the network, log it and keep it if it is the best so far; return whether it is."""
         started = time.perf_counter()
         result = self._validation.judge(self._weights.judged, self._device)
+        self._watcher.on_network(self._state.step, self._weights.judged)
+        self._network.train()
         self._meter.pause(time.perf_counter() - started)
         if result is None:
             # With nothing to judge by, the newest is taken for the best.
