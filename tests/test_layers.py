@@ -27,6 +27,8 @@ MAY_IMPORT = {
     **dict.fromkeys(("preparation", "inspection", "training", "separation"), AUDIO | {"dataset", "model"}),
     # Evaluation stands on separation.
     "evaluation": AUDIO | {"dataset", "model", "separation"},
+    # Watching a run takes listening to what it makes.
+    "watching": AUDIO | {"dataset", "model", "training", "separation"},
     # A recipe only assembles the classes of their owners, and asks the architecture which of its settings it reads.
     "recipe": {
         "errors",
@@ -36,7 +38,8 @@ MAY_IMPORT = {
         "model.registry",
         "training.config",
     },
-    "cli": AUDIO | {"dataset", "model", "preparation", "inspection", "training", "separation", "evaluation", "recipe"},
+    "cli": AUDIO
+    | {"dataset", "model", "preparation", "inspection", "training", "separation", "evaluation", "watching", "recipe"},
     "__init__": {"model"},
     "__main__": {"cli"},
 }

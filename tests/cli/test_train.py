@@ -64,7 +64,7 @@ def test_a_run_ends_with_checkpoints_metrics_and_its_recipe(recipe: Path, small_
     assert "step 3/3" in done.stderr
     names = {path.name for path in (tmp_path / "run").iterdir()}
     checkpoints = {"step-00000002.safetensors", "step-00000003.safetensors", "last.safetensors", "best.safetensors"}
-    assert names == {"recipe.toml", "metrics.jsonl"} | checkpoints
+    assert names == {"recipe.toml", "metrics.jsonl", "report.html"} | checkpoints
     assert "num_steps = 3" in (tmp_path / "run" / "recipe.toml").read_text(encoding="utf-8")
     assert logged_steps(tmp_path / "run")[-1] == 3
 

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from vrtool.atomic import DISK_FULL
-from vrtool.cli import evaluate, import_checkpoint, inspect_dataset, prepare, separate, train
+from vrtool.cli import evaluate, import_checkpoint, inspect_dataset, prepare, report, separate, train
 from vrtool.cli.console import errors
 from vrtool.errors import InterruptedRunError, VrtoolError
 
@@ -46,6 +46,7 @@ for command in (
     prepare.prepare,
     inspect_dataset.inspect_dataset,
     train.train,
+    report.report,
     separate.separate,
     evaluate.evaluate,
     import_checkpoint.import_checkpoint,

@@ -12,6 +12,7 @@ import typer
 from vrtool.cli.console import console, errors
 from vrtool.cli.interrupts import interrupts_to
 from vrtool.cli.network import Device, print_device
+from vrtool.cli.watching import report_at_the_end, tensorboard_log
 
 if TYPE_CHECKING:
     from vrtool.training.trainer import StepReport
@@ -31,8 +32,14 @@ def train(
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change the recipe. Repeatable.")
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write RUN/tensorboard too. Needs the extra tensorboard.")
+    ] = False,
 ) -> None:
-    """Train a network as a recipe says. Ctrl-C ends it after the current step, with a checkpoint to resume from."""
+    """Train a network as a recipe says. Ctrl-C ends it after the current step, with a checkpoint to resume from.
+
+    At the end, report.html in the run's folder shows how it went.
+    """
     from vrtool.dataset.cache import open_cache
     from vrtool.dataset.header import check_same_stft
     from vrtool.model.device import pick_device
@@ -52,21 +59,23 @@ def train(
     setup = TrainingSetup(
         recipe_text=parts.text, model=parts.model, augmentation=parts.augmentation, training=parts.training
     )
-    with _stop_on_interrupt() as stop_asked, _Display() as display:
+    folder = RunFolder(path=output)
+    with (
+        report_at_the_end(folder, str(picked.device)),
+        _stop_on_interrupt() as stop_asked,
+        _Display() as display,
+        tensorboard_log(folder, data, is_wanted=tensorboard) as log,
+    ):
         watcher = Watcher(
             on_step=display.show_step,
             on_validation=display.show_validation,
             on_notice=display.show_notice,
             stop_asked=stop_asked,
         )
+        if log is not None:
+            watcher = log.beside(watcher)
         last_step = run(
-            setup,
-            data,
-            RunFolder(path=output),
-            device=picked.device,
-            resume=resume,
-            initial=initial,
-            watcher=watcher,
+            setup, data, folder, device=picked.device, resume=resume, initial=initial, watcher=watcher
         )
     console.print(
         f"{output}: trained to step {last_step}; separate songs with --model {output}", soft_wrap=True, markup=False
