@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,7 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_resume_goes_on(recipe: Path, smal
     assert process.returncode == 1
     assert "Traceback" not in messages
     assert "--resume" in messages
+    assert (run / "report.html").exists()
     stopped_at = int(messages.split("stopped after step ")[1].split()[0])
     done = train(recipe, small_cache, run, "--resume", "--set", f"training.num_steps={stopped_at + 1}")
     assert (done.returncode, f"trained to step {stopped_at + 1}" in done.stdout) == (0, True), done.stderr
@@ -120,3 +122,37 @@ def test_a_missing_cache_and_a_missing_recipe_are_named(recipe: Path, small_cach
     arguments = ["train", str(recipe), "--cache", str(tmp_path / "no cache"), "--output", str(tmp_path / "run")]
     no_cache = subprocess.run([sys.executable, "-m", "vrtool", *arguments], capture_output=True, text=True, check=False)
     assert (no_cache.returncode, "make one with vrtool prepare" in " ".join(no_cache.stderr.split())) == (2, True)
+
+
+def test_a_report_that_cannot_be_written_is_said_and_fails_no_run(
+    recipe: Path,
+    small_cache: Cache,
+    tmp_path: Path,
+    vrtool: Callable[..., subprocess.CompletedProcess[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("vrtool.watching.report.collect_record", refuse)
+    run = tmp_path / "run"
+    done = vrtool("train", recipe, "--cache", small_cache.path, "-o", run, "--device", "cpu")
+    message = " ".join(done.stderr.split())
+    assert (done.returncode, "trained to step 4" in done.stdout) == (0, True), done.stderr
+    assert "report.html could not be written (no space left); try again with vrtool report" in message
+    assert (run / "last.safetensors").exists()
+    assert not (run / "report.html").exists()
+
+
+def test_tensorboard_that_is_not_installed_is_told_before_anything_is_made(
+    recipe: Path,
+    small_cache: Cache,
+    tmp_path: Path,
+    vrtool: Callable[..., subprocess.CompletedProcess[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    options = ("--cache", small_cache.path, "-o", tmp_path / "run", "--device", "cpu", "--tensorboard")
+    done = vrtool("train", recipe, *options)
+    assert (done.returncode, "vrtool[tensorboard]" in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "run").exists()

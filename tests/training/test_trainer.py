@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from vrtool.audio.distortion import nsdr
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import Waveform, write_audio
 from vrtool.dataset.augmentation import AugmentationConfig
@@ -293,3 +294,63 @@ def test_a_network_is_judged_by_tracks_kept_for_validation_in_full_crops(cache: 
     kept = {track.key for track in cache.tracks if track.split == "validation"}
     assert {layer.track for plan in examples.plans for layer in plan.layers} == kept
     assert {plan.num_frames for plan in examples.plans} == {16}
+
+
+def test_each_validation_song_is_judged_by_name_and_all_of_them_make_the_mean(cache: Cache, tmp_path: Path) -> None:
+    run(with_training(num_steps=2), cache, tmp_path)
+    result = validation_results(cache, tmp_path / "last.safetensors")
+    kept = [track for track in cache.tracks if track.split == "validation" and track.header.kind == "instrumental"]
+    assert [(song.kind, song.name) for song in result.songs] == [("instrumental", track.header.name) for track in kept]
+    (song,) = result.songs
+    assert song.num_examples == 3
+    assert (song.vocals_nsdr_db, song.instrumental_nsdr_db) == (result.vocals_nsdr_db, result.instrumental_nsdr_db)
+
+
+def test_the_mixture_scores_what_it_would_as_an_estimate(cache: Cache) -> None:
+    builder = ExampleBuilder(tracks={track.key: track for track in cache.tracks}, stft=cache.stft)
+    examples = validation_set(cache, builder, crop_frames=16, num_examples=1)
+
+    class PassEverything(torch.nn.Module):
+        def forward(self, mixture: torch.Tensor) -> torch.Tensor:
+            return torch.ones_like(mixture)
+
+    result = examples.judge(PassEverything(), CPU)
+    assert result is not None
+    (song,) = result.songs
+    # With the mixture for the instrumental, silence is left for the vocals: 0 dB.
+    assert song.vocals_nsdr_db == pytest.approx(0.0, abs=1e-4)
+    assert song.mixture_instrumental_nsdr_db == pytest.approx(song.instrumental_nsdr_db, abs=1e-3)
+    mixture, instrumental = builder.build_complex(examples.plans[0])
+    assert song.mixture_vocals_nsdr_db == pytest.approx(nsdr(mixture - instrumental, mixture), abs=1e-3)
+
+
+def test_metrics_tell_songs_times_and_where_each_session_ran(cache: Cache, tmp_path: Path) -> None:
+    with pytest.raises(InterruptedRunError):
+        run(SETUP, cache, tmp_path, watcher=Watcher(stop_asked=lambda: True))
+    run(SETUP, cache, tmp_path, resume=True)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    sessions = [line for line in lines if line["kind"] == "session"]
+    assert [session["step"] for session in sessions] == [0, 1]
+    assert {session["cache"] for session in sessions} == {str(cache.path.absolute())}
+    assert sessions[0]["versions"]["torch"] == torch.__version__
+    assert all("time" in line for line in lines if line["kind"] == "training")
+    assert all(line["songs"][0]["num_examples"] == 3 for line in lines if line["kind"] == "validation")
+
+
+def test_a_network_that_a_watcher_leaves_in_evaluation_mode_trains_on(cache: Cache, tmp_path: Path) -> None:
+    def leave_evaluating(_: int, network: torch.nn.Module) -> None:
+        network.eval()
+
+    run(SETUP, cache, tmp_path / "alone")
+    run(SETUP, cache, tmp_path / "watched", watcher=Watcher(on_network=leave_evaluating))
+    alone, watched = weights(tmp_path / "alone"), weights(tmp_path / "watched")
+    assert all(torch.equal(alone[name], watched[name]) for name in alone)
+
+
+def test_what_a_run_without_a_checkpoint_left_behind_makes_room_for_another(cache: Cache, tmp_path: Path) -> None:
+    for name in ("recipe.toml", "metrics.jsonl", "report.html", "tensorboard/events"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("", encoding="utf-8")
+    run(with_training(num_steps=1), cache, tmp_path)
+    assert not (tmp_path / "report.html").exists()
+    assert not (tmp_path / "tensorboard").exists()
