@@ -57,7 +57,7 @@ def main() -> None:
     print(f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes. Listen to")
     for name in ("vocals.wav", "instrumental.wav"):
         print(f"  {stems / 'mixture' / name}")
-    print(f"made from {unseen / 'song' / 'mixture.wav'}. What was learned, step by step: {trained / 'metrics.jsonl'}")
+    print(f"made from {unseen / 'song' / 'mixture.wav'}. How it learned: {trained / 'report.html'}")
 
 
 def step(title: str) -> None:
