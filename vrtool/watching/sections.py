@@ -154,7 +154,7 @@ def _run_facts(record: RunRecord) -> list[tuple[str, str]]:
             ("started", short_time(sessions[0].get("time"))),
             ("last step", short_time(history.training[-1].get("time")) if history.training else NOTHING),
             ("device", f"{last.get('device', NOTHING)}, {last.get('device_name', NOTHING)}"),
-            ("processor", f"{last.get('threads', NOTHING)} threads of {last.get('cores', NOTHING)} cores"),
+            ("threads", f"{last.get('threads', NOTHING)}, on {last.get('cores', NOTHING)} cores"),
             ("platform", str(last.get("platform", NOTHING))),
             ("cache", str(last.get("cache", NOTHING))),
         ]
