@@ -380,6 +380,26 @@ class TestBatches:
             np.testing.assert_array_equal(item[0, place].numpy(), example.mixture)
             np.testing.assert_array_equal(item[1, place].numpy(), example.instrumental)
 
+    def test_spectrograms_are_what_magnitudes_are_taken_of_where_nothing_is_blended(
+        self, drawer: PlanDrawer, batches: TrainingBatches, builder: ExampleBuilder
+    ) -> None:
+        spectrograms = TrainingBatches(drawer, builder, batch_size=3, epoch_examples=6, content="spectrograms")
+        for number in range(8):
+            item = spectrograms[number]
+            assert item.dtype == torch.complex64
+            for place in range(3):
+                plan = batches.plan(3 * number + place)
+                parts = [(plan, plan.mixup_weight)]
+                if plan.mixup is None:
+                    assert torch.allclose(item[:, place].abs(), batches[number][:, place], rtol=1e-5, atol=1e-6)
+                else:
+                    parts.append((plan.mixup, 1.0 - plan.mixup_weight))
+                # Blended as sound: a sum of signals that are each divided by their largest magnitude.
+                expected = sum(
+                    share / scaled(builder, part)[1] * np.stack(builder.build_complex(part)) for part, share in parts
+                )
+                np.testing.assert_allclose(item[:, place].numpy(), expected, rtol=2e-5, atol=2e-6)
+
     def test_examples_are_numbered_through_the_epochs(self, batches: TrainingBatches, drawer: PlanDrawer) -> None:
         assert [batches.plan(number) for number in (0, 5, 6, 15)] == [
             drawer.draw(epoch, index) for epoch, index in ((0, 0), (0, 5), (1, 0), (2, 3))

@@ -70,6 +70,10 @@ class Mix:
         scale = mix_into(self.signals, self.part_type, self.least_scale, self.share, result, blend=into is not None)
         return scale, result
 
+    def run_to_parts(self, parts: FloatArray, *, blend: bool) -> float:
+        """Write real and imaginary parts, shape (target, channel, frame, bin, 2), and return the scale."""
+        return mix_into(self.signals, self.part_type, self.least_scale, self.share, parts, blend=blend)
+
     def summed(self) -> tuple[Complex128Array, npt.NDArray[np.float64]]:
         """Return mixture and instrumental (target, channel, frame, bin), and the sums of the magnitudes in them."""
         total = np.zeros((2, 2, self.num_frames, self.equalisers.shape[1]), np.complex128)
@@ -194,6 +198,18 @@ class TestAgainstNumpy:
         expected_scale, expected, tolerance = mix.expected()
         assert scale == pytest.approx(expected_scale, rel=tolerance)
         np.testing.assert_allclose(result, expected, rtol=0, atol=tolerance)
+
+    @settings(max_examples=200, deadline=None)
+    @given(mix=mixes)
+    def test_the_parts_of_any_mix_are_those_that_numpy_adds_up(self, mix: Mix) -> None:
+        total, _ = mix.summed()
+        expected_scale, _, tolerance = mix.expected()
+        for blend, before in ((False, np.nan), (True, 0.25)):
+            parts = np.full((*mix.empty_result().shape, 2), before, np.float32)
+            scale = mix.run_to_parts(parts, blend=blend)
+            assert scale == pytest.approx(expected_scale, rel=tolerance)
+            expected = mix.share / expected_scale * np.stack([total.real, total.imag], axis=-1)
+            np.testing.assert_allclose(parts, expected + (before if blend else 0.0), rtol=0, atol=tolerance)
 
     @settings(max_examples=100, deadline=None)
     @given(mix=mixes)
@@ -394,6 +410,7 @@ class TestDamage:
             assert np.isnan(scale)
             blended, _ = mix.run(into=np.zeros_like(mix.empty_result()))
             assert np.isnan(blended)
+            assert np.isnan(mix.run_to_parts(np.zeros((*mix.empty_result().shape, 2), np.float32), blend=False))
 
     @BOTH
     @settings(max_examples=200, deadline=None)
@@ -427,6 +444,7 @@ class TestFastMath:
             "_accumulate": {"contract"},
             "_largest": {"contract"},
             "_add_and_write": {"contract", "reassoc"},
+            "_add_and_write_complex": {"contract", "reassoc"},
         }
 
     def cases(self, precision: Precision) -> Iterator[tuple[FloatArray, tuple[Any, ...], npt.NDArray[np.float64]]]:
@@ -476,12 +494,27 @@ class TestFastMath:
             # 0.7 times a magnitude of up to 1.0, of which each part is off by up to 1.5 roundings, and 0.3.
             np.testing.assert_allclose(fast_result, slow_result, rtol=0.0, atol=6 * ULP)
 
+    @BOTH
+    @pytest.mark.parametrize("blend", [False, True])
+    def test_parts_that_are_written_differ_by_their_last_digits(self, precision: Precision, blend: bool) -> None:
+        fused, plain = self.with_and_without("_add_and_write_complex")
+        for before, row, added in self.cases(precision):
+            inverse_scale = np.float32(1.0 / np.hypot(*(np.abs(before) + added)).max())
+            fast, slow = before.copy(), before.copy()
+            fast_result, slow_result = np.full((2, before.shape[1], 2), 0.3, np.float32)
+            settings = inverse_scale, np.float32(0.7), blend
+            assert fused(fast, *row, *settings, fast_result) == 0.0
+            assert plain(slow, *row, *settings, slow_result) == 0.0
+            self.assert_differs_by_a_rounding(fast, slow, added)
+            np.testing.assert_allclose(fast_result, slow_result, rtol=0.0, atol=6 * ULP)
+
 
 class TestCompilation:
     def test_it_is_compiled_once_for_each_precision_whatever_is_mixed(self) -> None:
         for seed in range(24):
             random_mix(seed, 1 + seed % 8, seed % 5, seed % 3, (1 + seed % 6, 1 + seed), PRECISIONS[seed % 2]).run()
-        assert len(kernels._mix.signatures) == 2
+        of_magnitudes = [signature for signature in kernels._mix.signatures if signature[-1].ndim == 4]
+        assert len(of_magnitudes) == 2
 
     def test_a_new_process_compiles_nothing_that_one_before_it_has(self) -> None:
         for precision in PRECISIONS:

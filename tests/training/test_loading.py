@@ -15,7 +15,7 @@ import torch
 
 from vrtool.dataset.augmentation import AugmentationConfig, CropSchedule, PlanDrawer
 from vrtool.dataset.cache import Cache
-from vrtool.dataset.examples import ExampleBuilder, TrainingBatches
+from vrtool.dataset.examples import Content, ExampleBuilder, TrainingBatches
 from vrtool.dataset.pools import make_pools
 from vrtool.errors import CacheError
 from vrtool.training.loading import PREFETCH_BATCHES, load_batches
@@ -23,16 +23,18 @@ from vrtool.training.loading import PREFETCH_BATCHES, load_batches
 CROPS = CropSchedule(num_frames=40, stages=((2, 12), (1, 56)))
 
 
-def batches_of(cache: Cache) -> TrainingBatches:
+def batches_of(cache: Cache, content: Content = "magnitudes") -> TrainingBatches:
     """Return batches of two examples, five an epoch; crops have 12, 12, 56 and then 40 frames."""
     drawer = PlanDrawer(config=AugmentationConfig(), pools=make_pools(cache.tracks, {}), crops=CROPS)
     builder = ExampleBuilder(tracks={track.key: track for track in cache.tracks}, stft=cache.stft)
-    return TrainingBatches(drawer, builder, batch_size=2, epoch_examples=10)
+    return TrainingBatches(drawer, builder, batch_size=2, epoch_examples=10, content=content)
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_batches_come_in_order_and_stay_until_the_next_is_asked_for(small_cache: Cache, num_workers: int) -> None:
-    batches = batches_of(small_cache)
+@pytest.mark.parametrize(("num_workers", "content"), [(0, "magnitudes"), (2, "magnitudes"), (2, "spectrograms")])
+def test_batches_come_in_order_and_stay_until_the_next_is_asked_for(
+    small_cache: Cache, num_workers: int, content: Content
+) -> None:
+    batches = batches_of(small_cache, content)
     # From the middle of an epoch, as after resuming; more of them than workers have slots for.
     numbers = range(3, 3 + 3 * (num_workers * PREFETCH_BATCHES + 1))
     state = torch.get_rng_state()

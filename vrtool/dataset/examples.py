@@ -1,4 +1,7 @@
-"""Carries out plans: from a cache and an `ExamplePlan` to normalised magnitudes, and batches of them for a network."""
+"""Carries out plans: from a cache and an `ExamplePlan` to normalised magnitudes, and batches of them for a network.
+
+Losses that judge what is heard take complex spectrograms on the same scale instead.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +56,8 @@ class ExampleBuilder:
     def build_into(self, plan: ExamplePlan, result: FloatArray) -> float:
         """Write a plan's magnitudes, shape (2 targets, 2 channels, frame, bin); return the example's scale.
 
+        With shape (..., bin, 2) it writes real and imaginary parts instead, in units of the scale. A mixup partner is
+        then blended in as sound, not as magnitudes: the blend is a signal, and its two targets belong together.
         Raises CacheError if a track's file holds what is no audio.
         """
         scale = self._mix(plan, plan.mixup_weight, result, blend=False)
@@ -158,20 +163,34 @@ def _bin_octaves(stft: StftSpec) -> npt.NDArray[np.float64]:
     return np.log2(np.maximum(bins_hz, EQUALISER_POINTS_HZ[0]))
 
 
+Content = Literal["magnitudes", "spectrograms"]
+"""What batches hold: float32 magnitudes in [0, 1], or complex64 numbers on the same scale, of twice the size."""
+
+
 class TrainingBatches(Dataset[torch.Tensor]):
     """Batches by number: item b holds the examples b x batch_size and on, wherever and whenever it is asked for.
 
-    An item has shape (2 targets, example, channel, bin, frame): mixtures, then instrumentals. It is a view of memory
+    An item has shape (2 targets, example, channel, bin, frame): mixtures, then instrumentals, magnitudes or complex
+    numbers as `content` says. It is a view of memory
     with bins last, the order in which the cache stores and the network computes. Examples are numbered through the
     run; an epoch is `epoch_examples` of them, a whole number of batches, as crops may be longer in the next.
     """
 
-    def __init__(self, drawer: PlanDrawer, builder: ExampleBuilder, *, batch_size: int, epoch_examples: int) -> None:
+    def __init__(
+        self,
+        drawer: PlanDrawer,
+        builder: ExampleBuilder,
+        *,
+        batch_size: int,
+        epoch_examples: int,
+        content: Content = "magnitudes",
+    ) -> None:
         assert epoch_examples % batch_size == 0, "a batch belongs to one epoch"
         self._drawer = drawer
         self._builder = builder
         self._batch_size = batch_size
         self._epoch_examples = epoch_examples
+        self._content = content
 
     def plan(self, number: int) -> ExamplePlan:
         """Return the plan of the example of this number."""
@@ -195,6 +214,8 @@ class TrainingBatches(Dataset[torch.Tensor]):
         epoch = batch * self._batch_size // self._epoch_examples
         shape = self._shape(self._drawer.crops.at(epoch))
         examples = memory[: self._batch_size * math.prod(shape)].view(self._batch_size, *shape)
+        if self._content == "spectrograms":
+            examples = torch.view_as_complex(examples)
         return examples.permute(1, 0, 2, 4, 3)
 
     def __getitem__(self, batch: int) -> torch.Tensor:
@@ -202,5 +223,6 @@ class TrainingBatches(Dataset[torch.Tensor]):
         self.write(batch, memory.numpy())
         return self.view(batch, memory)
 
-    def _shape(self, num_frames: int) -> tuple[int, int, int, int]:
-        return (2, NUM_CHANNELS, num_frames, self._builder.stft.num_bins)
+    def _shape(self, num_frames: int) -> tuple[int, ...]:
+        parts = () if self._content == "magnitudes" else (2,)
+        return (2, NUM_CHANNELS, num_frames, self._builder.stft.num_bins, *parts)

@@ -1,9 +1,9 @@
 """The loop that makes training examples: rows of the cache in, normalised magnitudes out, compiled by numba.
 
 It decodes, layers, takes magnitudes, scales, clips and blends, and in doing so reads each row of the cache and writes
-each magnitude once. One pass is enough because the scale is found beforehand, mostly from the rows' peaks: no magnitude
-of a sum exceeds the sum of the peaks, and only the few rows whose sum of peaks is above the scale known so far are
-computed ahead.
+each magnitude once; where phases are wanted, it writes the scaled complex numbers instead. One pass is enough because
+the scale is found beforehand, mostly from the rows' peaks: no magnitude of a sum exceeds the sum of the peaks, and only
+the few rows whose sum of peaks is above the scale known so far are computed ahead.
 
 It starts no threads, since a loader runs one process per core.
 """
@@ -68,9 +68,10 @@ def mix_into(
 ) -> float:
     """Write the normalised magnitudes of mixture and instrumental, times `share`; return what 1.0 stands for.
 
-    `result` has shape (2 targets, 2 channels, frame, bin); it is overwritten or, with `blend`, added to. The scale is
-    the largest magnitude of both targets, or `least_scale` if that is larger. It is nan, and the result is not to be
-    used, if rows hold numbers that are not finite or too large for audio. Frames that no signal reaches are zero.
+    `result` has shape (2 targets, 2 channels, frame, bin), or (..., bin, 2) for real and imaginary parts in place of
+    magnitudes; it is overwritten or, with `blend`, added to. The scale is the largest magnitude of both targets, or
+    `least_scale` if that is larger. It is nan, and the result is not to be used, if rows hold numbers that are not
+    finite or too large for audio. Frames that no signal reaches are zero.
     """
     step = 1.0 / LARGEST_INTEGER if part_type == PART_TYPES["int16"] else 1.0
     scale: float = _mix(
@@ -97,7 +98,7 @@ _pointer: Any = intrinsic(_pointer_code)
 def _mix(signals, element, step, least_scale, share, blend, result):  # type: ignore[no-untyped-def]
     num_signals, num_instrumental = signals.positions.size, signals.num_instrumental
     total = np.empty((2, result.shape[3]), np.float32)
-    scale = _find_scale(signals, element, step, least_scale, result.shape, total)
+    scale = _find_scale(signals, element, step, least_scale, result.shape[:4], total)
     inverse_scale = np.float32(1.0) / scale
     zero = np.float32(0.0)
     for frame in range(result.shape[2]):
@@ -109,7 +110,7 @@ def _mix(signals, element, step, least_scale, share, blend, result):  # type: ig
                 gain = np.float32(0.0)  # the row is the last of the mixture's, where -1 counts from the end
             equaliser = signals.equalisers[num_instrumental - 1]
             row = result[1, channel, frame]
-            zero += _add_and_write(total, parts, gain, equaliser, inverse_scale, share, blend, row)
+            zero += _write(total, parts, gain, equaliser, inverse_scale, share, blend, row)
             _take_instrumental_away(signals, element, step, frame, channel, total)
             _add(signals, num_instrumental, num_signals - 1, element, step, frame, channel, total)
             parts, gain = _row(signals, num_signals - 1, element, step, frame, channel)
@@ -117,7 +118,7 @@ def _mix(signals, element, step, least_scale, share, blend, result):  # type: ig
                 gain = np.float32(0.0)  # it is in the sum already
             equaliser = signals.equalisers[num_signals - 1]
             row = result[0, channel, frame]
-            zero += _add_and_write(total, parts, gain, equaliser, inverse_scale, share, blend, row)
+            zero += _write(total, parts, gain, equaliser, inverse_scale, share, blend, row)
     return scale + zero
 
 
@@ -223,6 +224,33 @@ def _largest(total, squares):  # type: ignore[no-untyped-def]
     for bin_ in range(squares.size):
         squares[bin_] = total[0, bin_] * total[0, bin_] + total[1, bin_] * total[1, bin_]
     return np.sqrt(largest_magnitude(squares.view(np.int32)))
+
+
+@numba.njit(cache=True, nogil=True, forceinline=True)
+def _write(total, parts, gain, equaliser, inverse_scale, share, blend, row):  # type: ignore[no-untyped-def]
+    """Add the last signal and write the sum as the row's shape asks for; return zero, or nan."""
+    # numba compiles one branch alone: it knows the number of dimensions.
+    if row.ndim == 1:
+        return _add_and_write(total, parts, gain, equaliser, inverse_scale, share, blend, row)
+    return _add_and_write_complex(total, parts, gain, equaliser, inverse_scale, share, blend, row)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
+def _add_and_write_complex(total, parts, gain, equaliser, inverse_scale, share, blend, row):  # type: ignore[no-untyped-def]
+    """Add the last signal and write the sum's scaled parts (bin, 2); return zero, or nan if one is not finite."""
+    zero = np.float32(0.0)
+    factor = inverse_scale * share
+    for bin_ in range(equaliser.size):
+        weight = gain * equaliser[bin_]
+        real = total[0, bin_] + weight * np.float32(parts[0, bin_])
+        imaginary = total[1, bin_] + weight * np.float32(parts[1, bin_])
+        total[0, bin_] = real
+        total[1, bin_] = imaginary
+        # The square overflows where the magnitude would be none of audio.
+        zero += (real * real + imaginary * imaginary) * np.float32(0.0)
+        row[bin_, 0] = row[bin_, 0] + factor * real if blend else factor * real
+        row[bin_, 1] = row[bin_, 1] + factor * imaginary if blend else factor * imaginary
+    return zero
 
 
 @numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
