@@ -103,6 +103,56 @@ def test_a_run_learns_to_tell_high_from_low(cache: Cache, tmp_path: Path) -> Non
     assert last["instrumental_nsdr_db"] > 10.0
 
 
+@pytest.mark.parametrize("losses", [{"stft": 1.0}, {"waveform": 1.0}, {"l1": 1.0, "stft": 0.1, "waveform": 0.1}])
+def test_a_run_learns_by_what_is_heard_and_tells_each_loss(
+    cache: Cache, tmp_path: Path, losses: dict[str, float]
+) -> None:
+    setup = with_training(
+        num_steps=24, validate_every_steps=6, decay_steps=60, losses=losses, stft_loss_n_fft=(64, 256)
+    )
+    augmentation = replace(SETUP.augmentation, mixup_probability=0.0, vocals_equaliser_probability=0.0)
+    run(replace(setup, augmentation=augmentation), cache, tmp_path / "run")
+    first, *_, last = metrics(tmp_path / "run", "validation")
+    assert last["loss"] < first["loss"] / 2
+    assert last["instrumental_nsdr_db"] > 10.0
+    (*_, logged) = metrics(tmp_path / "run", "training")
+    terms: Any = logged["loss_terms"]
+    assert terms.keys() == losses.keys()
+    assert logged["loss"] == pytest.approx(sum(losses[name] * terms[name] for name in losses))
+
+
+def test_a_run_that_listens_resumes_to_the_bit_with_blends_workers_and_growing_crops(
+    cache: Cache, tmp_path: Path
+) -> None:
+    setup = with_training(
+        losses={"stft": 1.0, "waveform": 1.0}, stft_loss_n_fft=(64,), crop_stages=((4, 8),), precision="bfloat16"
+    )
+    setup = replace(setup, augmentation=replace(SETUP.augmentation, mixup_probability=1.0))
+    run(setup, cache, tmp_path / "whole")
+    steps: list[int] = []
+    watcher = Watcher(on_step=lambda report: steps.append(report.step), stop_asked=lambda: steps[-1] == 3)
+    with pytest.raises(InterruptedRunError):
+        run(replace(setup, training=replace(setup.training, num_loader_workers=1)), cache, tmp_path / "parts",
+            watcher=watcher)  # fmt: skip
+    run(setup, cache, tmp_path / "parts", resume=True)
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+@pytest.mark.parametrize("architecture", ["autoregressive", "unet"])
+def test_every_network_can_be_trained_by_what_is_heard(cache: Cache, tmp_path: Path, architecture: str) -> None:
+    model = replace(SETUP.model, architecture=architecture, num_bands=1)
+    setup = replace(with_training(num_steps=2, losses={"waveform": 1.0}), model=model)
+    run(setup, cache, tmp_path)
+    assert metrics(tmp_path, "validation")[-1]["step"] == 2
+
+
+def test_crops_too_short_for_a_losss_windows_are_refused(cache: Cache, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"crops of 8 frames give the losses 448 samples to hear, expected 4096"):
+        run(with_training(losses={"stft": 1.0}, crop_stages=((1, 8),)), cache, tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
 def test_the_autoregressive_network_learns_by_the_same_command_and_resumes(cache: Cache, tmp_path: Path) -> None:
     model = replace(SETUP.model, architecture="autoregressive", num_bands=1, channels=4, look_ahead_frames=2)
     augmentation = replace(SETUP.augmentation, mixup_probability=0.0, vocals_equaliser_probability=0.0)

@@ -74,9 +74,7 @@ def train(
         )
         if log is not None:
             watcher = log.beside(watcher)
-        last_step = run(
-            setup, data, folder, device=picked.device, resume=resume, initial=initial, watcher=watcher
-        )
+        last_step = run(setup, data, folder, device=picked.device, resume=resume, initial=initial, watcher=watcher)
     console.print(
         f"{output}: trained to step {last_step}; separate songs with --model {output}", soft_wrap=True, markup=False
     )

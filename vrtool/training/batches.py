@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vrtool.dataset.augmentation import AugmentationConfig, CropSchedule, PlanDrawer
 from vrtool.dataset.cache import Cache
-from vrtool.dataset.examples import NUM_CHANNELS, ExampleBuilder, TrainingBatches
+from vrtool.dataset.examples import NUM_CHANNELS, Content, ExampleBuilder, TrainingBatches
 from vrtool.dataset.pools import make_pools
 from vrtool.errors import InputError, RecipeError
 from vrtool.model import ModelConfig, Network
@@ -18,6 +18,7 @@ def training_batches(
     model: ModelConfig,
     augmentation: AugmentationConfig,
     config: TrainingConfig,
+    content: Content,
 ) -> TrainingBatches:
     """Return the batches of a whole run; raises InputError if the cache does not go together with the recipe."""
     tracks = [track for track in cache.tracks if track.split == "training"]
@@ -44,14 +45,18 @@ def training_batches(
     )
     num_steps = -(-(config.epoch_examples or pools.num_starts) // config.examples_per_step)
     return TrainingBatches(
-        drawer, builder, batch_size=config.batch_size, epoch_examples=num_steps * config.examples_per_step
+        drawer,
+        builder,
+        batch_size=config.batch_size,
+        epoch_examples=num_steps * config.examples_per_step,
+        content=content,
     )
 
 
 def require_crops_that_fit(network: Network, config: TrainingConfig) -> None:
     """Raise RecipeError if the network takes crops of one length and the recipe has others."""
     required = network.requires_frames
-    lengths = {config.crop_frames, *(num_frames for _, num_frames in config.crop_stages)}
+    lengths = config.crop_lengths
     if required is not None and lengths != {required}:
         raise RecipeError(
             f"[training] crops have {' and '.join(map(str, sorted(lengths)))} frames, this network takes exactly "

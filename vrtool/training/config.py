@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from vrtool.errors import RecipeError
 from vrtool.model.acceleration import Precision
+from vrtool.training.losses import require_weights
 
 MAX_SEED = 2**63
 
@@ -44,6 +45,11 @@ class TrainingConfig:
     """Share of the weights' moving average that a step leaves of it, such as 0.999; 0 takes the newest weights."""
     freeze: tuple[str, ...] = ()
     """Patterns of names of parameters that stay as they are, such as "encoders.*"."""
+
+    losses: dict[str, float] = field(default_factory=lambda: {"l1": 1.0})
+    """What training minimises, weighted: `l1` of magnitudes, and of the sound that they make `stft` and `waveform`."""
+    stft_loss_n_fft: tuple[int, ...] = (1024, 4096)
+    """Windows of the `stft` loss in samples, beside the network's own; their hops are a quarter of that."""
 
     validate_every_steps: int = 1000
     num_validation_examples: int = 64
@@ -101,6 +107,12 @@ class TrainingConfig:
             raise RecipeError("[training] patience counts validations, so num_validation_examples must not be 0")
         if any(number < 1 for stage in self.crop_stages for number in stage):
             raise RecipeError(f"[training] crop_stages must be pairs of 1 or more, found {list(self.crop_stages)}")
+        require_weights(self.losses)
+        if not self.stft_loss_n_fft or any(n_fft < 16 or n_fft % 4 for n_fft in self.stft_loss_n_fft):
+            raise RecipeError(
+                "[training] stft_loss_n_fft must be one or more multiples of 4 samples, 16 or more, found "
+                f"{list(self.stft_loss_n_fft)}; [1024, 4096] is usual at 44,100 Hz"
+            )
         if self.seed >= MAX_SEED:
             raise RecipeError(f"[training] seed must be below {MAX_SEED}, found {self.seed}")
         for name in ("learning_rate", "decay_power"):
@@ -111,3 +123,8 @@ class TrainingConfig:
     def examples_per_step(self) -> int:
         """Examples that one update of the weights has seen."""
         return self.batch_size * self.accumulate_batches
+
+    @property
+    def crop_lengths(self) -> set[int]:
+        """All numbers of frames that crops have in the course of a run."""
+        return {self.crop_frames, *(num_frames for _, num_frames in self.crop_stages)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import torch
 
@@ -22,6 +23,7 @@ class Meter:
         self._paused_seconds = 0.0
         self._waited_seconds = 0.0
         self._step_started = time.perf_counter()
+        self._loss_terms: deque[dict[str, float]] = deque(maxlen=METER_STEPS)
         self._learning_rate = self._gradient_norm = 0.0
 
     def wait(self, seconds: float) -> None:
@@ -32,15 +34,16 @@ class Meter:
         """Leave out time that is not training."""
         self._paused_seconds += seconds
 
-    def step(self, loss: float, learning_rate: float, gradient_norm: float) -> None:
+    def step(self, loss: float, learning_rate: float, gradient_norm: float, loss_terms: dict[str, float]) -> None:
         """End a step."""
         now = time.perf_counter()
         seconds = now - self._step_started - self._paused_seconds
         self._steps.append((seconds, self._waited_seconds, loss))
+        self._loss_terms.append(loss_terms)
         self._step_started, self._paused_seconds, self._waited_seconds = now, 0.0, 0.0
         self._learning_rate, self._gradient_norm = learning_rate, gradient_norm
 
-    def rates(self, step: int) -> dict[str, float] | None:
+    def rates(self, step: int) -> dict[str, Any] | None:
         """Return the report's measured fields after step number `step`, None as long as every step was skipped."""
         if not self._steps:
             return None
@@ -48,6 +51,10 @@ class Meter:
         per_step = seconds / len(self._steps)
         return {
             "loss": sum(entry[2] for entry in self._steps) / len(self._steps),
+            "loss_terms": {
+                name: sum(terms[name] for terms in self._loss_terms) / len(self._loss_terms)
+                for name in self._loss_terms[-1]
+            },
             "learning_rate": self._learning_rate,
             "gradient_norm": self._gradient_norm,
             "examples_per_second": self._config.examples_per_step / per_step,

@@ -14,15 +14,15 @@ from vrtool.dataset.augmentation import AugmentationConfig
 from vrtool.dataset.cache import Cache
 from vrtool.dataset.examples import ExampleBuilder
 from vrtool.errors import InputError, InterruptedRunError, JobError
-from vrtool.model import ModelConfig, build_model
+from vrtool.model import ModelConfig, Network, build_model
 from vrtool.model.acceleration import autocast, compile_network
 from vrtool.model.checkpoint import Checkpoint
-from vrtool.model.masking import masked_l1_loss
 from vrtool.training.averaging import remembered_weights
 from vrtool.training.batches import require_crops_that_fit, training_batches
 from vrtool.training.config import TrainingConfig
 from vrtool.training.freezing import freeze
 from vrtool.training.loading import load_batches
+from vrtool.training.losses import TrainingLoss, Truth
 from vrtool.training.meter import Meter, timed
 from vrtool.training.run_folder import RunFolder
 from vrtool.training.saving import Saver
@@ -54,6 +54,8 @@ class StepReport:
     step: int
     num_steps: int
     loss: float
+    """The weighted sum of `loss_terms`, each of which stands there before it was weighted."""
+    loss_terms: dict[str, float]
     learning_rate: float
     gradient_norm: float
     examples_per_second: float
@@ -117,8 +119,14 @@ class Trainer:
         config = setup.training
         self._saver = Saver(folder, num_kept=config.keep_checkpoints, tell=watcher.on_notice)
         builder = ExampleBuilder(tracks={track.key: track for track in cache.tracks}, stft=cache.stft)
+        self._loss = TrainingLoss(config.losses, cache.stft, config.stft_loss_n_fft)
         self._batches = training_batches(
-            cache, builder, model=setup.model, augmentation=setup.augmentation, config=config
+            cache,
+            builder,
+            model=setup.model,
+            augmentation=setup.augmentation,
+            config=config,
+            content=self._loss.content,
         )
         self._validation: ValidationSet = validation_set(
             cache,
@@ -131,6 +139,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self._network = build_model(setup.model)
         require_crops_that_fit(self._network, config)
+        self._loss.require_crop(min(config.crop_lengths))
         if initial is not None:
             load_initial_weights(self._network, initial, cache, tell=watcher.on_notice)
         self._network.to(device).train()
@@ -185,21 +194,24 @@ class Trainer:
         for frozen in self._frozen_norms:
             frozen.eval()
         statistics = [buffer.clone() for buffer in self._network.buffers()]
-        loss = torch.zeros((), device=self._device)
+        loss, terms = torch.zeros((), device=self._device), torch.zeros(len(self._loss.names), device=self._device)
         for _ in range(config.accumulate_batches):
-            mixture, instrumental = next(batches).to(self._device, non_blocking=True)
+            truth = Truth(next(batches).to(self._device, non_blocking=True))
             with autocast(self._device, config.precision):
-                mask = self._network.training_mask(mixture, instrumental)
-            part = masked_l1_loss(mask.float(), mixture, instrumental) / config.accumulate_batches
+                mask = self._network.training_mask(truth.mixture, truth.instrumental)
+            total, values = self._loss(mask.float(), truth)
+            part = total / config.accumulate_batches
             part.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
             loss += part.detach()
+            terms += values / config.accumulate_batches
         norm = torch.nn.utils.clip_grad_norm_(self._network.parameters(), config.clip_gradient_norm or float("inf"))
         self._state.step += 1
         if bool(torch.isfinite(norm)) and bool(torch.isfinite(loss)):
             self._optimiser.step()
             self._state.bad_steps_in_a_row = 0
             self._weights.update(self._state.num_updates)
-            self._meter.step(float(loss), rate, float(norm))
+            loss_terms = dict(zip(self._loss.names, terms.tolist(), strict=True))
+            self._meter.step(float(loss), rate, float(norm), loss_terms)
         else:
             self._skip_step(statistics)
 

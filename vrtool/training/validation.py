@@ -46,9 +46,10 @@ class SongResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationResult:
-    """Means over the validation examples: the training loss, and nSDR in dB (None where no example has a say).
+    """Means over the validation examples: the masked L1, and nSDR in dB (None where no example has a say).
 
-    `songs` has the same for each track that examples start from, by kind and name.
+    `loss` is the L1 of magnitudes whatever losses a run is trained with, so that runs can be compared. `songs` has the
+    scores of each track that examples start from, by kind and name.
     """
 
     loss: float
