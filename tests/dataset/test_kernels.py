@@ -513,7 +513,7 @@ class TestCompilation:
     def test_it_is_compiled_once_for_each_precision_whatever_is_mixed(self) -> None:
         for seed in range(24):
             random_mix(seed, 1 + seed % 8, seed % 5, seed % 3, (1 + seed % 6, 1 + seed), PRECISIONS[seed % 2]).run()
-        of_magnitudes = [signature for signature in kernels._mix.signatures if signature[-1].ndim == 4]
+        of_magnitudes = [signature for signature in kernels._mix.signatures if "4d" in str(signature[-1])]
         assert len(of_magnitudes) == 2
 
     def test_a_new_process_compiles_nothing_that_one_before_it_has(self) -> None:

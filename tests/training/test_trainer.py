@@ -139,9 +139,8 @@ def test_a_run_that_listens_resumes_to_the_bit_with_blends_workers_and_growing_c
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-@pytest.mark.parametrize("architecture", ["autoregressive", "unet"])
-def test_every_network_can_be_trained_by_what_is_heard(cache: Cache, tmp_path: Path, architecture: str) -> None:
-    model = replace(SETUP.model, architecture=architecture, num_bands=1)
+def test_the_autoregressive_network_can_be_trained_by_what_is_heard(cache: Cache, tmp_path: Path) -> None:
+    model = replace(SETUP.model, architecture="autoregressive", num_bands=1)
     setup = replace(with_training(num_steps=2, losses={"waveform": 1.0}), model=model)
     run(setup, cache, tmp_path)
     assert metrics(tmp_path, "validation")[-1]["step"] == 2

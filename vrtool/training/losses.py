@@ -1,8 +1,10 @@
 """What training minimises: a weighted sum of terms that the recipe names, each one function here.
 
 Terms are commensurate, so that weights say what they look like: all are in units of the example's largest magnitude,
-and for stems of noise an error has about the same size in each. `l1` alone takes nothing but magnitudes; the others
-judge the sound that the mask makes of the complex mixture, and examples then come with their phases.
+and for stems of noise an error has about the same size in each. (Music is sparser in frequency than in time: there a
+mask of 0.5 was seen to have 2.6 times as much `stft` as `l1`, and 4.6 times as much `waveform`.) `l1` alone takes
+nothing but magnitudes; the others judge the sound that the mask makes of the complex mixture, and examples then come
+with their phases.
 """
 
 from __future__ import annotations
