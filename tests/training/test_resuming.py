@@ -202,7 +202,7 @@ def test_metrics_without_room_are_told_once_and_do_not_end_the_run(
     )
     assert train_run(setup, tmp_path, watcher=watcher) == 6
     assert len([notice for notice in notices if "metrics.jsonl" in notice]) == 1
-    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [6, 6]
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [0, 6, 6]
 
 
 def test_a_run_ends_when_its_patience_does_and_goes_on_with_more_of_it(
