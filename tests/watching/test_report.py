@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -118,6 +119,17 @@ def test_a_run_without_a_checkpoint_yet_has_a_report(watched_run: RunFolder, tmp
     record = write_report(RunFolder(path=tmp_path), device="cpu", output=tmp_path / "page.html")
     assert record.model is None
     assert "no network" in record.notes[0]
+
+
+def test_a_run_of_before_sessions_were_logged_has_a_report(watched_run: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(watched_run.path, tmp_path / "run")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    older = [{**line, "time": None, "songs": None} for line in lines if line["kind"] != "session"]
+    known = [{name: value for name, value in line.items() if value is not None} for line in older]
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in known), encoding="utf-8")
+    write_report(RunFolder(path=tmp_path / "run"), device="cpu", output=tmp_path / "page.html")
+    assert "</html>" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_what_is_no_run_or_no_cache_is_refused(watched_run: RunFolder, tmp_path: Path) -> None:

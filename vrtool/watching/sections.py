@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 from vrtool.watching.chart import Curve, line_chart
@@ -42,7 +43,8 @@ def training_seconds(history: History) -> float:
     starts = [time for time in (parsed_time(line.get("time")) for line in history.sessions) if time is not None]
     times = [time for time in (parsed_time(line.get("time")) for line in history.training) if time is not None]
     total = 0.0
-    for start, following in zip(starts, [*starts[1:], None], strict=True):
+    for start, following in pairwise([*starts, None]):
+        assert start is not None
         within = [time for time in times if time >= start and (following is None or time < following)]
         total += (max(within) - start).total_seconds() if within else 0.0
     return total
