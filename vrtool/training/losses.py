@@ -109,10 +109,12 @@ class _StemDistances(torch.autograd.Function):
         """Return (B,) from time-major spectrograms (B, C, frame, bin); magnitudes count as `floor` or more."""
         # A complex norm would take roots first.
         mixture_norm = torch.linalg.vector_norm(torch.view_as_real(mixture), dim=(1, 2, 3, 4))
-        music, voice = instrumental + error, mixture - instrumental
+        voice = mixture - instrumental
+        # What the mask makes of the mixture.
+        music, singing = instrumental + error, voice - error
         music_distance, music_slope = _distance(instrumental, music, floor, mixture_norm)
-        voice_distance, voice_slope = _distance(voice, voice - error, floor, mixture_norm)
-        ctx.save_for_backward(music.mul_(music_slope).sub_((voice - error).mul_(voice_slope)))
+        voice_distance, voice_slope = _distance(voice, singing, floor, mixture_norm)
+        ctx.save_for_backward(music.mul_(music_slope).sub_(singing.mul_(voice_slope)))
         return music_distance + voice_distance
 
     @staticmethod

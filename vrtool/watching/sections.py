@@ -11,9 +11,7 @@ from vrtool.watching.chart import Curve, line_chart
 from vrtool.watching.history import History, Line, points
 from vrtool.watching.record import ModelFacts, RunRecord
 from vrtool.watching.scale import from_zero, linear_scale
-from vrtool.watching.words import NOTHING, amount, decibels, duration, parsed_time, short_time
-
-STEMS = ("vocals", "instrumental")
+from vrtool.watching.words import NOTHING, STEMS, amount, decibels, duration, parsed_time, short_time
 
 
 def tiles(record: RunRecord) -> str:

@@ -19,8 +19,7 @@ from vrtool.training.trainer import METRICS_EVERY_STEPS, StepReport, Watcher
 from vrtool.training.validation import ValidationResult
 from vrtool.watching.excerpts import Excerpt, Separated, choose_excerpts, separate_excerpt
 from vrtool.watching.picture import palette
-
-STEMS = ("vocals", "instrumental")
+from vrtool.watching.words import STEMS
 
 
 class EventWriter(Protocol):

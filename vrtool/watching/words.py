@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 NOTHING = "–"
+STEMS = ("vocals", "instrumental")
 
 
 def decibels(value: float | None) -> str:
