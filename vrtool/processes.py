@@ -8,13 +8,25 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import parent_process
+from types import FrameType
+
+TERMINATION_SECONDS = 100.0
+"""How long a worker outlives a request to terminate, which clusters send to all processes of a job: its parent may
+need it for what it still has to finish."""
 
 
 def follow_parent() -> None:
     """Make this worker process leave Ctrl-C to its parent and end when the parent does; the first that it calls."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _terminate_later)
     # A parent that is killed tells nobody: its workers would wait for tasks for ever.
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _terminate_later(_number: int, _frame: FrameType | None) -> None:
+    later = threading.Timer(TERMINATION_SECONDS, os._exit, [1])
+    later.daemon = True
+    later.start()
 
 
 def _end_with_parent() -> None:
