@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.dataset.augmentation import AugmentationConfig
 from vrtool.dataset.cache import Cache, open_cache
 from vrtool.model import ModelConfig
 from vrtool.training.config import TrainingConfig
+from vrtool.training.distributed import World
 from vrtool.training.run_folder import RunFolder
-from vrtool.training.trainer import TrainingSetup, train
+from vrtool.training.trainer import Resume, TrainingSetup, train
 
 SETUP = TrainingSetup(
     recipe_text="[training]\n",
@@ -61,7 +61,8 @@ def make_setup() -> Callable[..., TrainingSetup]:
 def train_run(divided_cache: Cache) -> Callable[..., int]:
     """`train_run(setup, path, resume=, initial=, watcher=)` trains on `divided_cache` and returns the last step."""
 
-    def run(setup: TrainingSetup, path: Path, **options: Any) -> int:
-        return train(setup, divided_cache, RunFolder(path=path), device=torch.device("cpu"), **options)
+    def run(setup: TrainingSetup, path: Path, *, resume: bool = False, **options: Any) -> int:
+        how: Resume = "always" if resume else "never"
+        return train(setup, divided_cache, RunFolder(path=path), world=World(), resume=how, **options)
 
     return run

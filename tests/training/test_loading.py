@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pytest
@@ -18,7 +16,7 @@ from vrtool.dataset.cache import Cache
 from vrtool.dataset.examples import Content, ExampleBuilder, TrainingBatches
 from vrtool.dataset.pools import make_pools
 from vrtool.errors import CacheError
-from vrtool.training.loading import PREFETCH_BATCHES, load_batches
+from vrtool.training.loading import PREFETCH_BATCHES, Making, StepBatches, load_batches
 
 CROPS = CropSchedule(num_frames=40, stages=((2, 12), (1, 56)))
 
@@ -38,12 +36,16 @@ def test_batches_come_in_order_and_stay_until_the_next_is_asked_for(
     # From the middle of an epoch, as after resuming; more of them than workers have slots for.
     numbers = range(3, 3 + 3 * (num_workers * PREFETCH_BATCHES + 1))
     state = torch.get_rng_state()
-    loaded = load_batches(batches, numbers, num_workers=num_workers, pin_memory=False)
+    made: list[Making] = []
+    loaded = load_batches(batches, numbers, num_workers=num_workers, pin_memory=False, on_made=made.append)
     for number, batch in zip(numbers, loaded, strict=True):
         time.sleep(0.05 if num_workers else 0.0)  # the workers come as far as they may
         assert batch.shape[-1] == CROPS.at(number // 5)
         assert torch.equal(batch, batches[number])
     assert torch.equal(torch.get_rng_state(), state)
+    assert len(made) == len(numbers)
+    assert all(0.0 <= making.computing_seconds <= making.seconds + 0.01 for making in made)
+    assert sum(making.computing_seconds for making in made) > 0.0
 
 
 def test_what_a_worker_finds_wrong_is_raised_here(small_cache: Cache, tmp_path: Path) -> None:
@@ -68,7 +70,15 @@ def test_workers_end_when_no_more_batches_are_wanted(small_cache: Cache) -> None
     next(loaded)
     workers = set(multiprocessing.active_children()) - before
     assert len(workers) == 2
-    cast(Generator[torch.Tensor], loaded).close()
+    loaded.close()
     for worker in workers:
         worker.join(timeout=30)
         assert worker.exitcode is not None
+
+
+def test_processes_load_the_batches_of_their_own_passes_and_nobody_elses() -> None:
+    shares = [range(2), range(2, 3)]
+    numbers = [StepBatches(first_step=4, end_step=7, per_step=3, own=own) for own in shares]
+    assert [list(of_process) for of_process in numbers] == [[12, 13, 15, 16, 18, 19], [14, 17, 20]]
+    with pytest.raises(IndexError):
+        numbers[1][3]

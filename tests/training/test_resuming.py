@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -219,3 +220,19 @@ def test_a_run_ends_when_its_patience_does_and_goes_on_with_more_of_it(
     assert train_run(setup, tmp_path, resume=True) == 6
     patient = replace(setup, training=replace(setup.training, patience=4))
     assert train_run(patient, tmp_path, resume=True) == 10
+
+
+def test_gradients_of_float16_are_scaled_until_they_fit_and_the_scale_is_resumed(
+    train_run: TrainRun, make_setup: MakeSetup, tmp_path: Path
+) -> None:
+    # Far too large for half precision, scaled up or not: the scale comes down one step after the other.
+    setup = make_setup(num_steps=30, precision="float16", losses={"l1": 1e6}, clip_gradient_norm=0.5)
+    assert train_run(setup, tmp_path / "whole") == 30
+    checkpoint = load_checkpoint(tmp_path / "whole" / "last.safetensors", with_training_state=True)
+    assert 3 < cast(int, checkpoint.progress["skipped_steps"]) < 30
+    assert checkpoint.progress["bad_steps_in_a_row"] == 0
+    assert 0 < float(checkpoint.training_state["scaler.scale"]) < 2**14
+    with pytest.raises(PowerCutError):
+        train_run(setup, tmp_path / "cut", watcher=dies_after(25))
+    train_run(setup, tmp_path / "cut", resume=True)
+    assert is_same_state(tmp_path / "whole" / "last.safetensors", tmp_path / "cut" / "last.safetensors")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vrtool.training.config import TrainingConfig
-from vrtool.training.schedule import learning_rate
+from vrtool.training.schedule import learning_rate, random_seed
 
 TRACED = TrainingConfig(learning_rate=1e-3, final_learning_rate=1e-7, warmup_steps=50, decay_steps=200, decay_power=1.0)
 # Rates that torch's scheduler chain of warm-up and polynomial decay was seen to set: {updates done: rate of the next}.
@@ -59,3 +59,10 @@ def test_the_cosine_decay_equals_torchs() -> None:
         scheduler.step()
     assert learning_rate(9, config) == pytest.approx(1e-3 * 10 / 11)
     assert learning_rate(1000, config) == pytest.approx(1e-5)
+
+
+def test_every_batch_has_a_seed_of_its_own() -> None:
+    seeds = {random_seed(batch, TrainingConfig(seed=seed)) for batch in range(100) for seed in range(100)}
+    assert len(seeds) == 100 * 100
+    assert random_seed(3, TrainingConfig(seed=1)) == random_seed(3, TrainingConfig(seed=1))
+    assert all(0 <= seed < 2**63 for seed in seeds)

@@ -25,9 +25,10 @@ from vrtool.model.checkpoint import load_checkpoint, load_model
 from vrtool.preparation import Library, PreparationSettings, plan_preparation, prepare
 from vrtool.training import trainer
 from vrtool.training.config import TrainingConfig
+from vrtool.training.distributed import World
 from vrtool.training.loading import load_batches
 from vrtool.training.run_folder import RunFolder
-from vrtool.training.trainer import StepReport, TrainingSetup, Watcher, train
+from vrtool.training.trainer import Resume, StepReport, TrainingSetup, Watcher, train
 from vrtool.training.validation import ValidationResult, validation_set
 
 STFT = StftSpec(sample_rate=8000, n_fft=128, hop_length=64)
@@ -51,7 +52,6 @@ SETUP = TrainingSetup(
         num_loader_workers=0,
     ),
 )
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,8 @@ def with_training(**changes: object) -> TrainingSetup:
 
 
 def run(setup: TrainingSetup, cache: Cache, path: Path, *, resume: bool = False, watcher: Watcher | None = None) -> int:
-    return train(setup, cache, RunFolder(path=path), device=CPU, resume=resume, watcher=watcher)
+    how: Resume = "always" if resume else "never"
+    return train(setup, cache, RunFolder(path=path), world=World(), resume=how, watcher=watcher)
 
 
 def metrics(path: Path, kind: str) -> list[dict[str, float]]:
@@ -176,8 +177,11 @@ def test_recomputing_activations_changes_nothing_but_memory(cache: Cache, tmp_pa
     assert all(torch.allclose(kept[name], recomputed[name], atol=1e-5) for name in kept)
 
 
-def test_training_in_bfloat16_keeps_weights_in_float32_and_learns_as_well(cache: Cache, tmp_path: Path) -> None:
-    setup = with_training(num_steps=12, precision="bfloat16", recompute_activations=True)
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_training_in_half_precision_keeps_weights_in_float32_and_learns_as_well(
+    cache: Cache, tmp_path: Path, precision: str
+) -> None:
+    setup = with_training(num_steps=12, precision=precision, recompute_activations=True)
     run(setup, cache, tmp_path / "run")
     assert {tensor.dtype for name, tensor in weights(tmp_path / "run").items() if "num_batches" not in name} == {
         torch.float32
@@ -260,7 +264,7 @@ def test_a_checkpoint_gives_the_mask_of_the_network_that_was_trained(cache: Cach
 def validation_results(cache: Cache, checkpoint: Path) -> ValidationResult:
     builder = ExampleBuilder(tracks={track.key: track for track in cache.tracks}, stft=cache.stft)
     examples = validation_set(cache, builder, crop_frames=16, num_examples=3)
-    result = examples.judge(load_model(checkpoint), CPU)
+    result = examples.judge(load_model(checkpoint), World())
     assert result is not None
     return result
 
@@ -278,7 +282,8 @@ def test_every_step_is_reported_with_what_a_display_shows(cache: Cache, tmp_path
     run(SETUP, cache, tmp_path, watcher=Watcher(on_step=reports.append))
     assert [report.step for report in reports] == [1, 2, 3, 4, 5, 6]
     assert all(report.loss > 0.0 and report.examples_per_second > 0.0 for report in reports)
-    assert all(0.0 <= report.data_wait_share <= 1.0 for report in reports)
+    assert all(sum(report.time_shares.values()) == pytest.approx(1.0) for report in reports)
+    assert all(report.time_shares[phase] > 0.0 for report in reports for phase in ("data", "forward", "optimiser"))
     assert reports[-1].seconds_left == 0.0
 
 
@@ -363,7 +368,7 @@ def test_the_mixture_scores_what_it_would_as_an_estimate(cache: Cache) -> None:
         def forward(self, mixture: torch.Tensor) -> torch.Tensor:
             return torch.ones_like(mixture)
 
-    result = examples.judge(PassEverything(), CPU)
+    result = examples.judge(PassEverything(), World())
     assert result is not None
     (song,) = result.songs
     # With the mixture for the instrumental, silence is left for the vocals: 0 dB.

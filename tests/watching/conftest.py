@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import FloatArray
@@ -15,6 +14,7 @@ from vrtool.dataset.cache import Cache, open_cache
 from vrtool.model import ModelConfig
 from vrtool.preparation import PreparationReport
 from vrtool.training.config import TrainingConfig
+from vrtool.training.distributed import World
 from vrtool.training.run_folder import RunFolder
 from vrtool.training.trainer import TrainingSetup, Watcher, train
 
@@ -81,7 +81,7 @@ def train_watched(watched_cache: Cache) -> Callable[..., RunFolder]:
 
     def run(path: Path, watcher: Watcher | None = None) -> RunFolder:
         folder = RunFolder(path=path)
-        train(SETUP, watched_cache, folder, device=torch.device("cpu"), watcher=watcher)
+        train(SETUP, watched_cache, folder, world=World(), watcher=watcher)
         return folder
 
     return run

@@ -93,7 +93,7 @@ def test_each_song_has_three_players_and_pictures(page: Page, foreign_name: str,
 
 def test_curves_scores_and_versions_are_there(page: Page) -> None:
     assert len(page.named("svg")) == 6
-    assert len(page.named("polyline")) == 8
+    assert len(page.named("polyline")) == 10
     assert "music0 +" in page.text
     for words in ("Finished after 4 steps.", "frame_transformer", "h5py", "torch", "python", "1 session"):
         assert words in page.text

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from vrtool.separation.separator import Separator
 
 Device = Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.")]
-PrecisionName = Literal["float32", "bfloat16"]
+PrecisionName = Literal["float32", "bfloat16", "float16"]
 """`vrtool.model.acceleration.Precision`, which is not imported for torch comes with it."""
-PRECISION_OPTION = typer.Option(help="bfloat16 is faster on hardware that has it (float32).")
+PRECISION_OPTION = typer.Option(help="bfloat16 and float16 are faster on hardware that has them (float32).")
 
 
 def load_separator(model: Path, device: str, precision: Precision) -> Separator:
@@ -38,3 +38,5 @@ def print_device(picked: PickedDevice, precision: Precision) -> None:
     errors.print(f"device {picked.device}: {picked.reason}", markup=False, soft_wrap=True)
     if precision == "bfloat16" and not has_bfloat16(picked.device):
         errors.print("bfloat16 has no instructions of its own there: float32 would be faster", markup=False)
+    if precision == "float16" and picked.device.type == "cpu":
+        errors.print("float16 is for GPUs: on a CPU float32 is faster", markup=False)

@@ -13,12 +13,12 @@ import torch
 from vrtool.errors import InputError
 from vrtool.model.network import Network
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Return the context in which a network computes its products in `precision`; weights stay in float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+    return torch.autocast(device.type, dtype=getattr(torch, precision), enabled=precision != "float32")
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -54,7 +54,7 @@ class Checkpoint:
         recipe: the TOML text that it was trained with; empty if there was none.
         progress: how far training came: steps and losses.
         card: what people should know about it: name, data, scores, licence.
-        training_state: the optimiser's tensors and random states, empty in a model that is only to be used.
+        training_state: what only a run that goes on needs, empty in a model that is only to be used.
     """
 
     weights: dict[str, Tensor]

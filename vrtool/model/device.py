@@ -21,14 +21,15 @@ class PickedDevice:
     reason: str
 
 
-def pick_device(name: str = "auto") -> PickedDevice:
+def pick_device(name: str = "auto", *, gpu: int | None = None) -> PickedDevice:
     """Return the device called `name`: "auto" is the first CUDA GPU, else Apple's mps, else the CPU.
 
-    Only "auto" falls back. Raises InputError if the device asked for is missing or the name is unknown: a job of
-    hours must not land on the CPU without a word.
+    `gpu` is for one of several processes that take a CUDA GPU each: the number of its own. Only "auto" falls back.
+    Raises InputError if the device asked for is missing or the name is unknown: a job of hours must not land on the CPU
+    without a word.
     """
     if name == "auto":
-        return _best_device()
+        return _best_device(gpu or 0)
     if name == "cpu":
         return PickedDevice(device=torch.device("cpu"), reason="asked for")
     if name == "mps":
@@ -36,16 +37,19 @@ def pick_device(name: str = "auto") -> PickedDevice:
             raise InputError(f"--device mps: this torch ({torch.__version__}) finds no Apple GPU; {_REMEDY}")
         return PickedDevice(device=torch.device("mps"), reason="asked for")
     if match := re.fullmatch(r"cuda(?::([0-9]+))?", name):
-        return _cuda_device(int(match[1] or 0), name)
+        if match[1] and gpu is not None:
+            raise InputError(f"--device {name}: processes take a GPU each, say --device cuda for all of them")
+        return _cuda_device(int(match[1] or gpu or 0), name)
     raise InputError(f"--device {name}: expected {DEVICE_NAMES}")
 
 
 _REMEDY = "use --device cpu, or --device auto for the best there is"
 
 
-def _best_device() -> PickedDevice:
+def _best_device(gpu: int) -> PickedDevice:
     if torch.cuda.is_available():
-        return PickedDevice(device=torch.device("cuda", 0), reason=f"{torch.cuda.get_device_name(0)} found")
+        found = _cuda_device(gpu, "auto")
+        return PickedDevice(device=found.device, reason=f"{torch.cuda.get_device_name(gpu)} found")
     if torch.backends.mps.is_available():
         return PickedDevice(device=torch.device("mps"), reason="no CUDA GPU, an Apple GPU found")
     # The commonest surprise is a torch installed without CUDA on a machine with a GPU, so the reason tells them apart.
@@ -62,6 +66,7 @@ def _cuda_device(index: int, name: str) -> PickedDevice:
     num_devices = torch.cuda.device_count()
     if index >= num_devices:
         raise InputError(
-            f"--device {name}: there are {num_devices} CUDA GPUs, cuda:0 to cuda:{num_devices - 1}; name one of them"
+            f"--device {name}: there is no cuda:{index}, but {num_devices} CUDA GPUs from cuda:0 on; name one of them, "
+            "or start as many processes"
         )
     return PickedDevice(device=torch.device("cuda", index), reason="asked for")

@@ -21,7 +21,7 @@ class TrainingConfig:
     batch_size: int = 1
     """Examples per pass through the network."""
     accumulate_batches: int = 4
-    """Passes whose gradients are averaged for one step."""
+    """Passes whose gradients are averaged for one step; where there are several processes, they share them."""
     crop_frames: int = 1024
     crop_stages: tuple[tuple[int, int], ...] = ()
     """Shorter crops first: [[10, 256], [20, 512]] is 10 epochs with crops of 256 frames, then 20 with 512."""
@@ -59,10 +59,13 @@ class TrainingConfig:
     keep_checkpoints: int = 3
     """Newest checkpoints that are kept beside the best."""
     num_loader_workers: int = 2
-    """Processes that build examples; 0 builds them between the steps."""
+    """Processes that build examples, for each that trains; 0 builds them between the steps."""
 
     precision: Precision = "float32"
-    """bfloat16 is faster on hardware that has it; weights and losses stay in float32."""
+    """bfloat16 and float16 are faster on hardware that has them; weights and losses stay in float32.
+
+    The gradients of float16 are scaled up on the way, as far as they bear it.
+    """
     compile: bool = False
     """Whether torch compiles the network first, which takes a compiler and some minutes."""
     recompute_activations: bool = False

@@ -1,75 +1,70 @@
-"""How fast a run goes, and how much of its time it waits."""
+"""How fast a run goes, and where its time goes."""
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Generator, Iterator
-from typing import Any
-
-import torch
+from collections.abc import Mapping
+from typing import Any, get_args
 
 from vrtool.training.config import TrainingConfig
+from vrtool.training.stopwatch import Phase
+from vrtool.training.update import Update
 
 METER_STEPS = 50
+OCCASIONAL: tuple[Phase, ...] = ("validation", "saving")
+"""Phases that most steps have not: their time is spread over all steps of the session."""
 
 
 class Meter:
-    """Measures speed over the last steps: examples, time in all, time spent waiting for data; validation left out."""
+    """Means over the last steps; `data_share` is the part of them that was waiting for data."""
 
     def __init__(self, config: TrainingConfig) -> None:
         self._config = config
-        self._steps: deque[tuple[float, float, float]] = deque(maxlen=METER_STEPS)  # seconds, of which waiting, loss
-        self._paused_seconds = 0.0
-        self._waited_seconds = 0.0
-        self._step_started = time.perf_counter()
-        self._loss_terms: deque[dict[str, float]] = deque(maxlen=METER_STEPS)
-        self._learning_rate = self._gradient_norm = 0.0
+        self._times: deque[dict[Phase, float]] = deque(maxlen=METER_STEPS)
+        self._updates: deque[Update] = deque(maxlen=METER_STEPS)
+        self._occasional = dict.fromkeys(OCCASIONAL, 0.0)
+        self._num_steps = 0
 
-    def wait(self, seconds: float) -> None:
-        """Count time in which the loop had nothing to do."""
-        self._waited_seconds += seconds
+    def step(self, update: Update, times: Mapping[Phase, float]) -> None:
+        """Take note of a step, and of the seconds that went by since the one before it."""
+        self._num_steps += 1
+        for phase in OCCASIONAL:
+            self._occasional[phase] += times.get(phase, 0.0)
+        self._times.append({phase: seconds for phase, seconds in times.items() if phase not in OCCASIONAL})
+        if update.is_done:
+            self._updates.append(update)
 
-    def pause(self, seconds: float) -> None:
-        """Leave out time that is not training."""
-        self._paused_seconds += seconds
+    @property
+    def is_settled(self) -> bool:
+        """Whether the means are over as many steps as they can be, and not over the first, which waits for a start."""
+        return self._num_steps > METER_STEPS
 
-    def step(self, loss: float, learning_rate: float, gradient_norm: float, loss_terms: dict[str, float]) -> None:
-        """End a step."""
-        now = time.perf_counter()
-        seconds = now - self._step_started - self._paused_seconds
-        self._steps.append((seconds, self._waited_seconds, loss))
-        self._loss_terms.append(loss_terms)
-        self._step_started, self._paused_seconds, self._waited_seconds = now, 0.0, 0.0
-        self._learning_rate, self._gradient_norm = learning_rate, gradient_norm
+    @property
+    def time_shares(self) -> dict[Phase, float]:
+        """Each phase's share of the time, in the order of a step; they sum to 1."""
+        seconds = self._seconds_per_step()
+        total = sum(seconds.values())
+        return {phase: seconds[phase] / total for phase in get_args(Phase) if phase in seconds}
+
+    def _seconds_per_step(self) -> dict[Phase, float]:
+        phases = self._times[-1]
+        means = {phase: sum(times.get(phase, 0.0) for times in self._times) / len(self._times) for phase in phases}
+        return means | {phase: seconds / self._num_steps for phase, seconds in self._occasional.items()}
 
     def rates(self, step: int) -> dict[str, Any] | None:
         """Return the report's measured fields after step number `step`, None as long as every step was skipped."""
-        if not self._steps:
+        if not self._updates:
             return None
-        seconds = sum(entry[0] for entry in self._steps)
-        per_step = seconds / len(self._steps)
+        last, count = self._updates[-1], len(self._updates)
+        in_steps = sum(sum(times.values()) for times in self._times) / len(self._times)
         return {
-            "loss": sum(entry[2] for entry in self._steps) / len(self._steps),
+            "loss": sum(update.loss for update in self._updates) / count,
             "loss_terms": {
-                name: sum(terms[name] for terms in self._loss_terms) / len(self._loss_terms)
-                for name in self._loss_terms[-1]
+                name: sum(update.loss_terms[name] for update in self._updates) / count for name in last.loss_terms
             },
-            "learning_rate": self._learning_rate,
-            "gradient_norm": self._gradient_norm,
-            "examples_per_second": self._config.examples_per_step / per_step,
-            "data_wait_share": sum(entry[1] for entry in self._steps) / seconds,
-            "seconds_left": per_step * (self._config.num_steps - step),
+            "learning_rate": last.learning_rate,
+            "gradient_norm": last.gradient_norm,
+            "examples_per_second": self._config.examples_per_step / in_steps,
+            "time_shares": self.time_shares,
+            "seconds_left": sum(self._seconds_per_step().values()) * (self._config.num_steps - step),
         }
-
-
-def timed(batches: Iterator[torch.Tensor], meter: Meter) -> Generator[torch.Tensor, None, None]:
-    """Pass batches on, telling the meter how long each was waited for."""
-    while True:
-        started = time.perf_counter()
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        meter.wait(time.perf_counter() - started)
-        yield batch

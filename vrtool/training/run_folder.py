@@ -61,11 +61,16 @@ class RunFolder:
         """The folder of event files that TensorBoard shows."""
         return self.path / "tensorboard"
 
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether there is a run to go on with."""
+        return bool(self._candidates())
+
     def start(self, recipe_text: str) -> None:
         """Make the folder for a new run; raises InputError if it has another run's checkpoint, or other files."""
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path}: expected a folder for the run, found a file")
-        if self._candidates():
+        if self.has_checkpoints:
             raise InputError(
                 f"{self.path} holds a run already; add --resume to go on with it, or choose another --output"
             )

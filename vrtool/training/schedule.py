@@ -1,8 +1,10 @@
-"""The learning rate as a function of the step alone, so that a resumed run needs no state to go on with it."""
+"""What is a function of the step alone, so that a resumed run, or another process, needs no state to go on with it."""
 
 from __future__ import annotations
 
 import math
+
+import numpy as np
 
 from vrtool.training.config import TrainingConfig
 
@@ -26,3 +28,13 @@ def _height(remaining: float, config: TrainingConfig) -> float:
         # Half a wave (Loshchilov and Hutter 2017, "SGDR", equation 5, without restarts).
         return 0.5 - 0.5 * math.cos(math.pi * remaining)
     return float(remaining**config.decay_power)
+
+
+def random_seed(batch: int, config: TrainingConfig) -> int:
+    """Return what to seed torch with before batch number `batch` passes the network, whichever process does it.
+
+    Dropout then depends on the recipe's seed and the batch alone, as the batch itself does: a run that is resumed, or
+    shared among processes, draws what it would have drawn undisturbed.
+    """
+    # A sequence of seeds keeps numbers apart that differ by a bit, which a sum or a product of them would not.
+    return int(np.random.SeedSequence([config.seed, batch]).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -15,7 +15,7 @@ PACKAGES = ("vrtool", "torch", "numpy", "scipy", "h5py", "numba", "safetensors",
 """What a result may depend on."""
 
 
-def describe_session(step: int, *, cache: Path, device: torch.device) -> dict[str, Any]:
+def describe_session(step: int, *, cache: Path, device: torch.device, num_processes: int = 1) -> dict[str, Any]:
     """Return what a run that starts or goes on after `step` steps is to remember of its surroundings."""
     return {
         "kind": "session",
@@ -24,6 +24,7 @@ def describe_session(step: int, *, cache: Path, device: torch.device) -> dict[st
         "cache": str(cache.absolute()),
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "processes": num_processes,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "platform": platform.platform(),

@@ -13,14 +13,20 @@ from vrtool.model import ModelConfig, Network
 from vrtool.model.checkpoint import Checkpoint, describe_misfits, find_checkpoint, load_checkpoint
 
 
-def load_initial_weights(network: Network, model: Path, cache: Cache, *, tell: Callable[[str], None]) -> None:
-    """Give the network the weights of a checkpoint or a run folder.
+def load_initial(model: Path) -> tuple[Path, Checkpoint]:
+    """Return the checkpoint of a file or a run folder, and where it is."""
+    path = find_checkpoint(model)
+    return path, load_checkpoint(path)
+
+
+def take_initial_weights(
+    network: Network, path: Path, checkpoint: Checkpoint, cache: Cache, *, tell: Callable[[str], None]
+) -> None:
+    """Give the network the weights of a checkpoint that was found at `path`.
 
     Settings that differ without changing a shape are told, as the recipe may mean them. Raises CheckpointError if
     weights do not fit, CacheError if the cache has another STFT.
     """
-    path = find_checkpoint(model)
-    checkpoint = load_checkpoint(path)
     found, wanted = checkpoint.model, network.config
     if found.architecture != wanted.architecture:
         raise CheckpointError(

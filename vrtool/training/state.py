@@ -1,4 +1,4 @@
-"""What changes as a run goes on besides the weights: counters, the optimiser, random numbers."""
+"""What a run counts."""
 
 from __future__ import annotations
 
@@ -6,26 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Self
 
-import torch
-
 from vrtool.errors import CheckpointError
 from vrtool.model.checkpoint import Checkpoint
-from vrtool.training.config import TrainingConfig
-
-RANDOM_STATE = "random_state.cpu"
-CUDA_RANDOM_STATE = "random_state.cuda"
-ADAM_EPSILON = 1e-12
-"""Far below the gradients of an L1 loss on magnitudes, 1e-8 to 1e-6 each: torch's 1e-8 would damp most updates."""
-
-
-def make_optimiser(network: torch.nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Return the recipe's optimiser; weight decay spares norms and biases, which have no scale to lose."""
-    weights = [weight for weight in network.parameters() if weight.requires_grad]
-    decayed = [weight for weight in weights if weight.ndim > 1]
-    others = [weight for weight in weights if weight.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimisers: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return optimisers[config.optimiser](groups, lr=config.learning_rate, eps=ADAM_EPSILON, fused=True)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,39 +44,11 @@ class TrainingState:
             "bad_steps_in_a_row": self.bad_steps_in_a_row,
         }
 
-    def tensors(self, optimiser: torch.optim.Optimizer, network: torch.nn.Module) -> dict[str, torch.Tensor]:
-        """Return the optimiser's moments, named after their weights, and the state of the random generators."""
-        tensors = {
-            f"optimiser.{name}.{key}": value.detach().cpu()
-            for name, weight in network.named_parameters()
-            for key, value in optimiser.state[weight].items()
-        }
-        tensors[RANDOM_STATE] = torch.get_rng_state()
-        device = _device_of(network)
-        if device.type == "cuda":
-            tensors[CUDA_RANDOM_STATE] = torch.cuda.get_rng_state(device)
-        return tensors
-
     @classmethod
-    def restore(cls, checkpoint: Checkpoint, optimiser: torch.optim.Optimizer, network: torch.nn.Module) -> Self:
-        """Return a checkpoint's counters after putting back its optimiser and random states.
-
-        Raises CheckpointError if the checkpoint was not written to be resumed.
-        """
-        tensors = checkpoint.training_state
-        if RANDOM_STATE not in tensors:
+    def restore(cls, checkpoint: Checkpoint) -> Self:
+        """Return a checkpoint's counters; CheckpointError if it was not written to be resumed."""
+        if not checkpoint.training_state:
             raise CheckpointError("the run's last checkpoint holds weights alone, so there is nothing to resume from")
-        state: dict[torch.Tensor, dict[str, torch.Tensor]] = {}
-        for name, weight in network.named_parameters():
-            prefix = f"optimiser.{name}."
-            entries = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            if entries:
-                state[weight] = {key: value.to(weight.device) for key, value in entries.items()}
-        optimiser.state.update(state)
-        torch.set_rng_state(tensors[RANDOM_STATE])
-        device = _device_of(network)
-        if CUDA_RANDOM_STATE in tensors and device.type == "cuda":
-            torch.cuda.set_rng_state(tensors[CUDA_RANDOM_STATE], device)
         best = checkpoint.progress.get("best_loss")
         return cls(
             step=_count(checkpoint, "step"),
@@ -104,10 +58,6 @@ class TrainingState:
             validations_without_gain=_count(checkpoint, "validations_without_gain", 0),
             bad_steps_in_a_row=_count(checkpoint, "bad_steps_in_a_row", 0),
         )
-
-
-def _device_of(network: torch.nn.Module) -> torch.device:
-    return next(network.parameters()).device
 
 
 def _count(checkpoint: Checkpoint, name: str, default: int | None = None) -> int:

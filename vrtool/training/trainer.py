@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -15,21 +15,24 @@ from vrtool.dataset.cache import Cache
 from vrtool.dataset.examples import ExampleBuilder
 from vrtool.errors import InputError, InterruptedRunError, JobError
 from vrtool.model import ModelConfig, Network, build_model
-from vrtool.model.acceleration import autocast, compile_network
+from vrtool.model.acceleration import compile_network
 from vrtool.model.checkpoint import Checkpoint
+from vrtool.training.advice import LoaderAdviser
 from vrtool.training.averaging import remembered_weights
 from vrtool.training.batches import require_crops_that_fit, training_batches
 from vrtool.training.config import TrainingConfig
+from vrtool.training.distributed import World, local_size, require_fair_shares
 from vrtool.training.freezing import freeze
-from vrtool.training.loading import load_batches
-from vrtool.training.losses import TrainingLoss, Truth
-from vrtool.training.meter import Meter, timed
+from vrtool.training.loading import DeviceBatches, StepBatches, load_batches
+from vrtool.training.losses import TrainingLoss
+from vrtool.training.meter import Meter
 from vrtool.training.run_folder import RunFolder
 from vrtool.training.saving import Saver
-from vrtool.training.schedule import learning_rate
 from vrtool.training.session import describe_session, timestamp
-from vrtool.training.starting import load_initial_weights, require_resumable
-from vrtool.training.state import TrainingState, make_optimiser
+from vrtool.training.starting import load_initial, require_resumable, take_initial_weights
+from vrtool.training.state import TrainingState
+from vrtool.training.stopwatch import Phase, Stopwatch
+from vrtool.training.update import Updater
 from vrtool.training.validation import ValidationResult, ValidationSet, validation_set
 
 MAX_BAD_STEPS = 3
@@ -59,7 +62,8 @@ class StepReport:
     learning_rate: float
     gradient_norm: float
     examples_per_second: float
-    data_wait_share: float
+    time_shares: dict[Phase, float]
+    """Of the time of a mean step, validations and checkpoints spread over all; they sum to 1."""
     seconds_left: float
     num_skipped_steps: int
 
@@ -79,26 +83,34 @@ class Watcher:
     stop_asked: Callable[[], bool] = lambda: False
 
 
+Resume = Literal["never", "always", "if possible"]
+"""Whether a run begins anew or goes on with what is in its folder."""
+
+
 def train(
     setup: TrainingSetup,
     cache: Cache,
     folder: RunFolder,
     *,
-    device: torch.device,
-    resume: bool = False,
+    world: World,
+    resume: Resume = "never",
     initial: Path | None = None,
     watcher: Watcher | None = None,
 ) -> int:
     """Train a network on a cache until the recipe's last step, or out of patience, and return that step's number.
 
-    A new run begins with the weights of `initial`, a checkpoint or a run folder, where given. Raises InputError if
-    cache, recipe, run folder and weights do not go together, InterruptedRunError when asked to stop, after a
-    checkpoint, and JobError when training has diverged or its last checkpoint cannot be saved.
+    A new run begins with the weights of `initial`, a checkpoint or a run folder, where given. All processes of `world`
+    are to call this alike; the folder is read and written by the main one, and `watcher` of the others hears of nothing
+    but is asked whether to stop. Raises InputError if cache, recipe, run folder and weights do not go together,
+    InterruptedRunError when asked to stop, after a checkpoint, and JobError when training has diverged or its last
+    checkpoint cannot be saved.
     """
-    if resume and initial is not None:
+    if resume == "always" and initial is not None:
         raise InputError("--resume goes on with the run's own weights, --from begins a new run; leave one of them out")
-    trainer = Trainer(setup, cache, folder, device=device, resume=resume, initial=initial, watcher=watcher or Watcher())
-    return trainer.run()
+    watcher = watcher or Watcher()
+    if not world.is_main:
+        watcher = Watcher(stop_asked=watcher.stop_asked)
+    return Trainer(setup, cache, folder, world=world, resume=resume, initial=initial, watcher=watcher).run()
 
 
 class Trainer:
@@ -110,14 +122,18 @@ class Trainer:
         cache: Cache,
         folder: RunFolder,
         *,
-        device: torch.device,
-        resume: bool,
+        world: World,
+        resume: Resume,
         initial: Path | None,
         watcher: Watcher,
     ) -> None:
-        self._setup, self._cache, self._folder, self._device, self._watcher = setup, cache, folder, device, watcher
+        self._setup, self._cache, self._folder, self._world, self._watcher = setup, cache, folder, world, watcher
         config = setup.training
-        self._saver = Saver(folder, num_kept=config.keep_checkpoints, tell=watcher.on_notice)
+        require_fair_shares(world, config.accumulate_batches)
+        world.require_same(
+            (setup, cache.stft, [(track.key, track.split, track.header) for track in cache.tracks]), "recipe or cache"
+        )
+        self._saver = Saver(folder, world, num_kept=config.keep_checkpoints, tell=watcher.on_notice)
         builder = ExampleBuilder(tracks={track.key: track for track in cache.tracks}, stft=cache.stft)
         self._loss = TrainingLoss(config.losses, cache.stft, config.stft_loss_n_fft)
         self._batches = training_batches(
@@ -140,87 +156,88 @@ class Trainer:
         self._network = build_model(setup.model)
         require_crops_that_fit(self._network, config)
         self._loss.require_crop(min(config.crop_lengths))
-        if initial is not None:
-            load_initial_weights(self._network, initial, cache, tell=watcher.on_notice)
-        self._network.to(device).train()
-        self._frozen_norms = freeze(self._network, config.freeze)
+        found = world.share_checkpoint(lambda: self._checkpoint_to_resume(resume))
+        if found is None and initial is not None:
+            self._take_initial(initial)
+        self._network.to(world.device).train()
+        frozen_norms = freeze(self._network, config.freeze)
         # Before anything is done to the network that only training needs.
         self._weights = remembered_weights(self._network, config.ema_decay)
         if config.recompute_activations:
             self._network.recompute_activations()
         if config.compile:
             compile_network(self._network)
-        self._optimiser = make_optimiser(self._network, config)
+        self._stopwatch = Stopwatch(world.device)
+        self._updater = Updater(
+            self._network, self._loss, config, frozen_norms=frozen_norms, world=world, stopwatch=self._stopwatch
+        )
         self._state = TrainingState()
-        if resume:
-            self._resume()
+        if found is not None:
+            self._go_on_from(*found)
         else:
-            folder.start(setup.recipe_text)
+            world.share(lambda: folder.start(setup.recipe_text))
 
-    def _resume(self) -> None:
-        path, checkpoint = self._folder.resume(tell=self._watcher.on_notice)
+    def _checkpoint_to_resume(self, resume: Resume) -> tuple[Path, Checkpoint] | None:
+        """Return what the run goes on from, and where it is; None for a new one."""
+        if resume == "always" or (resume == "if possible" and self._folder.has_checkpoints):
+            return self._folder.resume(tell=self._watcher.on_notice)
+        return None
+
+    def _take_initial(self, initial: Path) -> None:
+        found = self._world.share_checkpoint(lambda: load_initial(initial))
+        assert found is not None, "it is loaded or an error"
+        take_initial_weights(self._network, *found, self._cache, tell=self._watcher.on_notice)
+
+    def _go_on_from(self, path: Path, checkpoint: Checkpoint) -> None:
         require_resumable(checkpoint, path, model=self._setup.model, network=self._network, cache=self._cache)
-        self._folder.write_recipe(self._setup.recipe_text)
         self._weights.restore(checkpoint)
-        self._state = TrainingState.restore(checkpoint, self._optimiser, self._network)
-        self._folder.drop_metrics_after(self._state.step)
+        self._state = TrainingState.restore(checkpoint)
+        self._updater.restore(checkpoint.training_state)
+        if self._world.is_main:
+            self._folder.write_recipe(self._setup.recipe_text)
+            self._folder.drop_metrics_after(self._state.step)
 
     def run(self) -> int:
         """Train until the recipe's last step, or out of patience; return the number of the last step done."""
-        config = self._setup.training
-        per_step = config.accumulate_batches
-        numbers = range(self._state.step * per_step, config.num_steps * per_step)
+        config, world = self._setup.training, self._world
+        numbers = StepBatches(
+            first_step=self._state.step,
+            end_step=config.num_steps,
+            per_step=config.accumulate_batches,
+            own=world.own_share(config.accumulate_batches),
+        )
+        self._adviser = LoaderAdviser(config.num_loader_workers, num_processes=local_size())
         batches_to_come = load_batches(
             self._batches,
             numbers,
             num_workers=config.num_loader_workers,
-            pin_memory=self._device.type == "cuda",
+            pin_memory=world.device.type == "cuda",
+            on_made=self._adviser.made,
         )
         self._meter = Meter(config)
-        self._saver.log(describe_session(self._state.step, cache=self._cache.path, device=self._device))
-        with contextlib.closing(timed(batches_to_come, self._meter)) as batches:
+        self._saver.log(
+            describe_session(self._state.step, cache=self._cache.path, device=world.device, num_processes=world.size)
+        )
+        with contextlib.closing(batches_to_come):
+            batches = DeviceBatches(batches_to_come, world.device, self._stopwatch)
             while not self._is_over():
                 self._step(batches)
                 self._after_step()
         return self._state.step
 
-    def _step(self, batches: Iterator[torch.Tensor]) -> None:
+    def _step(self, batches: DeviceBatches) -> None:
         """Do one update of the weights, or skip it if its gradients are not finite."""
-        config = self._setup.training
-        rate = learning_rate(self._state.step, config)
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
-        self._optimiser.zero_grad(set_to_none=True)
-        for frozen in self._frozen_norms:
-            frozen.eval()
-        statistics = [buffer.clone() for buffer in self._network.buffers()]
-        loss, terms = torch.zeros((), device=self._device), torch.zeros(len(self._loss.names), device=self._device)
-        for _ in range(config.accumulate_batches):
-            truth = Truth(next(batches).to(self._device, non_blocking=True))
-            with autocast(self._device, config.precision):
-                mask = self._network.training_mask(truth.mixture, truth.instrumental)
-            total, values = self._loss(mask.float(), truth)
-            part = total / config.accumulate_batches
-            part.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
-            loss += part.detach()
-            terms += values / config.accumulate_batches
-        norm = torch.nn.utils.clip_grad_norm_(self._network.parameters(), config.clip_gradient_norm or float("inf"))
-        self._state.step += 1
-        if bool(torch.isfinite(norm)) and bool(torch.isfinite(loss)):
-            self._optimiser.step()
-            self._state.bad_steps_in_a_row = 0
-            self._weights.update(self._state.num_updates)
-            loss_terms = dict(zip(self._loss.names, terms.tolist(), strict=True))
-            self._meter.step(float(loss), rate, float(norm), loss_terms)
+        state = self._state
+        update = self._updater.update(state.step, batches)
+        state.step += 1
+        if update.is_done:
+            state.bad_steps_in_a_row = 0
+            self._weights.update(state.num_updates)
         else:
-            self._skip_step(statistics)
-
-    def _skip_step(self, statistics: list[torch.Tensor]) -> None:
-        """Leave the network, batch norm's statistics included, as it was before a step without finite gradients."""
-        for buffer, before in zip(self._network.buffers(), statistics, strict=True):
-            buffer.copy_(before)
-        self._state.skipped_steps += 1
-        self._state.bad_steps_in_a_row += 1
+            state.skipped_steps += 1
+            state.bad_steps_in_a_row += not update.is_overflow
+        self._meter.step(update, self._stopwatch.read())
+        self._stopwatch.enter("saving")
 
     def _after_step(self) -> None:
         """Report, validate, save: whatever is due after the step just done."""
@@ -236,9 +253,9 @@ class Trainer:
         if state.step % config.validate_every_steps == 0 or is_last:
             is_best = self._validate()
         is_over = self._is_over()
-        stop = self._watcher.stop_asked() and not is_over
+        stop = self._world.any(self._watcher.stop_asked()) and not is_over
         if is_best or stop or is_over or state.step % config.checkpoint_every_steps == 0:
-            is_saved = self._saver.save(self._checkpoint(), step=state.step)
+            is_saved = self._saver.save(self._checkpoint, step=state.step)
             if is_over and not is_saved:
                 raise JobError(
                     f"{self._folder.path}: step {state.step}, the last one, could not be saved; free some space and do "
@@ -272,24 +289,26 @@ class Trainer:
         self._watcher.on_step(report)
         if to_metrics:
             self._saver.log({"kind": "training", "time": timestamp(), **asdict(report)})
+        if self._meter.is_settled and (advice := self._adviser.advice(report.time_shares["data"])):
+            self._watcher.on_notice(f"step {report.step:,}: {advice}")
 
     def _validate(self) -> bool:
         """Judge the network, log it and keep it if it is the best so far; return whether it is."""
-        started = time.perf_counter()
-        result = self._validation.judge(self._weights.judged, self._device)
+        self._stopwatch.enter("validation")
+        result = self._validation.judge(self._weights.judged, self._world)
         self._watcher.on_network(self._state.step, self._weights.judged)
         self._network.train()
-        self._meter.pause(time.perf_counter() - started)
+        self._stopwatch.enter("saving")
         if result is None:
             # With nothing to judge by, the newest is taken for the best.
-            self._saver.save_best(self._checkpoint(), step=self._state.step)
+            self._saver.save_best(self._checkpoint, step=self._state.step)
             return True
         self._watcher.on_validation(self._state.step, result)
         self._saver.log({"kind": "validation", "step": self._state.step, **asdict(result)})
         lowest_before = self._state.best_loss
         is_best = self._state.take_loss(result.loss)
         # Before the checkpoint to go on from: a run killed between them finds its best once more.
-        if is_best and not self._saver.save_best(self._checkpoint(), step=self._state.step):
+        if is_best and not self._saver.save_best(self._checkpoint, step=self._state.step):
             self._state.best_loss = lowest_before  # which is that of the file still
         return is_best
 
@@ -301,5 +320,5 @@ class Trainer:
             recipe=self._setup.recipe_text,
             progress=self._state.to_json(),
             card={},
-            training_state=self._state.tensors(self._optimiser, self._network) | self._weights.training_state(),
+            training_state=self._updater.training_state() | self._weights.training_state(),
         )

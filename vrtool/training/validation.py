@@ -19,6 +19,7 @@ from vrtool.dataset.pools import FAINT_VOCALS_DB, make_pools
 from vrtool.dataset.track import Kind
 from vrtool.errors import InputError
 from vrtool.model.masking import estimate_instrumental, masked_l1_loss
+from vrtool.training.distributed import World
 
 VALIDATION_SEED = 20_000_000
 """Apart from any seed a person would choose, and the same for every run, so that runs can be compared."""
@@ -79,17 +80,23 @@ class ValidationSet:
     """Examples judged together: a network that goes frame by frame gains by it."""
 
     @torch.inference_mode()
-    def judge(self, network: torch.nn.Module, device: torch.device) -> ValidationResult | None:
-        """Return how well the network does, in evaluation mode, or None for an empty set; leaves its mode as it was."""
+    def judge(self, network: torch.nn.Module, world: World) -> ValidationResult | None:
+        """Return how well the network does, in evaluation mode, or None for an empty set; leaves its mode as it was.
+
+        Each process of `world` judges some of the batches, and all return what one alone would have found, exactly:
+        batches are the same whoever judges them, and their results are put in order before they are summed.
+        """
         if not self.plans:
             return None
         was_training = network.training
         network.eval()
-        results = [
+        starts = range(0, len(self.plans), self.batch_size)
+        own = [
             result
-            for start in range(0, len(self.plans), self.batch_size)
-            for result in self._judge_batch(network, device, self.plans[start : start + self.batch_size])
+            for number in world.own_share(len(starts))
+            for result in self._judge_batch(network, world.device, self.plans[starts[number] :][: self.batch_size])
         ]
+        results = [result for of_process in world.gather(own) for result in of_process]
         network.train(was_training)
         return ValidationResult(
             loss=float(np.mean([result.loss for result in results])),

@@ -64,14 +64,19 @@ def curves(history: History) -> str:
         line_chart("Learning rate", "", [_only(training, "learning_rate")], scale=from_zero),
         line_chart("Gradient norm", "before clipping", [_only(training, "gradient_norm")]),
         line_chart("Speed", "examples per second", [_only(training, "examples_per_second", style=2)], scale=from_zero),
-        line_chart(
-            "Waiting for data",
-            "% of the time",
-            [_only(training, "data_wait_share", style=2, factor=100.0)],
-            scale=from_zero,
-        ),
+        line_chart("Time", "% of it", _time_curves(training), scale=from_zero),
     ]
     return f'<h2>Curves</h2><div class="charts">{"".join(charts)}</div>'
+
+
+def _time_curves(training: Sequence[Line]) -> list[Curve]:
+    """Return what is to be small, waiting, beside what the time is for."""
+    shares = [{"step": line["step"], **line["time_shares"]} for line in training if line.get("time_shares")]
+    phases = {"data": "waiting for data", "forward": "forward", "backward": "backward"}
+    return [
+        Curve(label=label, points=points(shares, phase, factor=100.0), style=style)
+        for style, (phase, label) in enumerate(phases.items())
+    ]
 
 
 def _only(lines: Sequence[Line], name: str, *, style: int = 0, factor: float = 1.0) -> Curve:

@@ -105,7 +105,7 @@ class TensorBoardLog:
             ("training/learning rate", report.learning_rate),
             ("training/gradient norm", report.gradient_norm),
             ("speed/examples per second", report.examples_per_second),
-            ("speed/waiting for data", report.data_wait_share),
+            *((f"time/{phase}", share) for phase, share in report.time_shares.items()),
         ):
             writer.add_scalar(tag, value, report.step)
 
