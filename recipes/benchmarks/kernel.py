@@ -18,9 +18,9 @@ from measure import measure, verdict
 from training_data import CROP_FRAMES, builder, cache_from_command_line, default_drawer
 
 from vrtool.audio.waveform import FloatArray
-from vrtool.dataset.augmentation import ExamplePlan
 from vrtool.dataset.examples import NUM_CHANNELS, ExampleBuilder
 from vrtool.dataset.kernels import mix_into
+from vrtool.dataset.plan import ExamplePlan
 
 NUM_EXAMPLES = 64
 NUM_ROUNDS = 9

@@ -23,9 +23,9 @@ from measure import measure, verdict
 from training_data import builder, cache_from_command_line, default_drawer
 
 from vrtool.audio.waveform import FloatArray
-from vrtool.dataset.augmentation import ExamplePlan, Layer
 from vrtool.dataset.cache import Cache
 from vrtool.dataset.examples import TrainingBatches
+from vrtool.dataset.plan import ExamplePlan, Layer
 
 PATCH_FRAMES = 2048
 NUM_EXAMPLES = 24

@@ -14,16 +14,14 @@ from hypothesis import strategies as st
 
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.dataset.augmentation import (
-    EQUALISER_POINTS_HZ,
     NO_AUGMENTATION,
     AugmentationConfig,
     CropSchedule,
-    ExamplePlan,
-    Layer,
     PlanDrawer,
 )
 from vrtool.dataset.cache import CachedTrack
 from vrtool.dataset.header import SignalStatistics, SignalStorage, TrackHeader
+from vrtool.dataset.plan import EQUALISER_POINTS_HZ, ExamplePlan, Layer
 from vrtool.dataset.pools import make_pools
 from vrtool.dataset.track import Kind, Role
 from vrtool.errors import RecipeError

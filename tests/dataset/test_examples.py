@@ -18,16 +18,14 @@ from torch.utils.data import DataLoader
 from vrtool.audio.spectrogram import StftSpec, stft
 from vrtool.audio.waveform import FloatArray, read_audio
 from vrtool.dataset.augmentation import (
-    EQUALISER_POINTS_HZ,
     NO_AUGMENTATION,
     AugmentationConfig,
     CropSchedule,
-    ExamplePlan,
-    Layer,
     PlanDrawer,
 )
 from vrtool.dataset.cache import Cache, CachedTrack
 from vrtool.dataset.examples import ExampleBuilder, TrainingBatches, equaliser_curve
+from vrtool.dataset.plan import EQUALISER_POINTS_HZ, ExamplePlan, Layer
 from vrtool.dataset.pools import Pools, make_pools
 from vrtool.errors import CacheError
 

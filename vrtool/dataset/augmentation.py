@@ -12,12 +12,10 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from vrtool.dataset.cache import CachedTrack
+from vrtool.dataset.plan import EQUALISER_POINTS_HZ, ExamplePlan, Layer
 from vrtool.dataset.pools import Pool, Pools
 from vrtool.dataset.track import Role
 from vrtool.errors import RecipeError
-
-EQUALISER_POINTS_HZ = (60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3840.0, 7680.0, 15360.0)
-"""Octave-spaced centres of the random equaliser, as on a graphic equaliser."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,54 +90,6 @@ NO_AUGMENTATION = AugmentationConfig(
     mixup_probability=0.0,
 )
 """One layer of vocals at a typical level and nothing else: what validation examples are drawn with."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
-    """One signal of one track inside an example.
-
-    Frames `offset_frames` to `offset_frames + num_frames` of the track stand at `position_frames` of the example. Left
-    and right are fed by the track's `channels`, times the gains (linear, signed) for each target, times the equaliser.
-    `peak` is the track's largest magnitude in this role.
-    """
-
-    track: str
-    role: Role
-    peak: float
-    offset_frames: int
-    num_frames: int
-    position_frames: int
-    channels: tuple[int, int]
-    mixture_gains: tuple[float, float] = (0.0, 0.0)
-    instrumental_gains: tuple[float, float] = (0.0, 0.0)
-    equaliser_db: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExamplePlan:
-    """Every random choice behind one training example.
-
-    `mixup_weight` is this example's share in the blend with its partner `mixup`, which has the rest.
-    """
-
-    num_frames: int
-    layers: tuple[Layer, ...]
-    mixup: ExamplePlan | None = None
-    mixup_weight: float = 1.0
-
-    @property
-    def start_track(self) -> str:
-        """The track that the example was started from: a pair, or the instrumental that vocals are laid over."""
-        return self.layers[0].track
-
-    @property
-    def peak(self) -> float:
-        """The largest of the tracks' peaks times their gains, mixtures apart: the least that 1.0 may stand for."""
-        return max(
-            layer.peak * max(map(abs, layer.mixture_gains + layer.instrumental_gains))
-            for layer in self.layers
-            if layer.role != "mixture"
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

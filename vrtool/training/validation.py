@@ -12,9 +12,10 @@ import torch
 
 from vrtool.audio.distortion import nsdr
 from vrtool.audio.spectrogram import ComplexArray
-from vrtool.dataset.augmentation import NO_AUGMENTATION, CropSchedule, ExamplePlan, PlanDrawer
+from vrtool.dataset.augmentation import NO_AUGMENTATION, CropSchedule, PlanDrawer
 from vrtool.dataset.cache import Cache
 from vrtool.dataset.examples import ExampleBuilder
+from vrtool.dataset.plan import ExamplePlan
 from vrtool.dataset.pools import FAINT_VOCALS_DB, make_pools
 from vrtool.dataset.track import Kind
 from vrtool.errors import InputError

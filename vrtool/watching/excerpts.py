@@ -10,9 +10,9 @@ import numpy as np
 from vrtool.audio.distortion import nsdr
 from vrtool.audio.spectrogram import StftSpec, istft, stft
 from vrtool.audio.waveform import FloatArray, Waveform
-from vrtool.dataset.augmentation import ExamplePlan
 from vrtool.dataset.cache import Cache
 from vrtool.dataset.examples import ExampleBuilder
+from vrtool.dataset.plan import ExamplePlan
 from vrtool.dataset.track import Kind
 from vrtool.errors import InputError
 from vrtool.separation.separator import Separator
