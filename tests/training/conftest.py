@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.dataset.augmentation import AugmentationConfig
@@ -15,6 +17,7 @@ from vrtool.dataset.cache import Cache, open_cache
 from vrtool.model import ModelConfig
 from vrtool.training.config import TrainingConfig
 from vrtool.training.distributed import World
+from vrtool.training.losses import TrainingLoss, Truth
 from vrtool.training.run_folder import RunFolder
 from vrtool.training.trainer import Resume, TrainingSetup, train
 
@@ -66,3 +69,20 @@ def train_run(divided_cache: Cache) -> Callable[..., int]:
         return train(setup, divided_cache, RunFolder(path=path), world=World(), resume=how, **options)
 
     return run
+
+
+@pytest.fixture
+def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`poison(2, 5)` makes the losses of passes 2 and 5, counted from now and from 0, not a number; `poison()` none."""
+    compute = TrainingLoss.__call__
+
+    def spoil(*passes: int) -> None:
+        counted = itertools.count()
+
+        def spoiled(loss: TrainingLoss, mask: torch.Tensor, truth: Truth) -> tuple[torch.Tensor, torch.Tensor]:
+            total, values = compute(loss, mask, truth)
+            return total * (float("nan") if next(counted) in passes else 1.0), values
+
+        monkeypatch.setattr(TrainingLoss, "__call__", spoiled)
+
+    return spoil

@@ -5,6 +5,7 @@ Losses that judge what is heard take complex spectrograms on the same scale inst
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -191,11 +192,19 @@ class TrainingBatches(Dataset[torch.Tensor]):
         self._builder = builder
         self._batch_size = batch_size
         self._epoch_examples = epoch_examples
-        self._content = content
+        self.content = content
+
+    def place(self, number: int) -> tuple[int, int]:
+        """Return the epoch of the example of this number and its index there, both counted from 0."""
+        return divmod(number, self._epoch_examples)
 
     def plan(self, number: int) -> ExamplePlan:
         """Return the plan of the example of this number."""
-        return self._drawer.draw(*divmod(number, self._epoch_examples))
+        return self._drawer.draw(*self.place(number))
+
+    def numbers(self, batch: int) -> range:
+        """Return the numbers of the examples of a batch."""
+        return range(batch * self._batch_size, (batch + 1) * self._batch_size)
 
     @property
     def largest_size(self) -> int:
@@ -204,20 +213,16 @@ class TrainingBatches(Dataset[torch.Tensor]):
 
     def write(self, batch: int, memory: FloatArray) -> None:
         """Write an item's numbers to the start of memory (number,)."""
-        plans = [self.plan(batch * self._batch_size + place) for place in range(self._batch_size)]
+        plans = [self.plan(number) for number in self.numbers(batch)]
         shape = self._shape(plans[0].num_frames)
-        examples = memory[: self._batch_size * math.prod(shape)].reshape(self._batch_size, *shape)
-        for plan, example in zip(plans, examples, strict=True):
-            self._builder.build_into(plan, example)
+        _build_all(self._builder, plans, memory[: self._batch_size * math.prod(shape)].reshape(len(plans), *shape))
 
     def view(self, batch: int, memory: torch.Tensor) -> torch.Tensor:
         """Return the item that was written to memory (number,)."""
         epoch = batch * self._batch_size // self._epoch_examples
         shape = self._shape(self._drawer.crops.at(epoch))
         examples = memory[: self._batch_size * math.prod(shape)].view(self._batch_size, *shape)
-        if self._content == "spectrograms":
-            examples = torch.view_as_complex(examples)
-        return examples.permute(1, 0, 2, 4, 3)
+        return _as_batch(examples, self.content)
 
     def __getitem__(self, batch: int) -> torch.Tensor:
         memory = torch.empty(self.largest_size)
@@ -225,5 +230,34 @@ class TrainingBatches(Dataset[torch.Tensor]):
         return self.view(batch, memory)
 
     def _shape(self, num_frames: int) -> tuple[int, ...]:
-        parts = () if self._content == "magnitudes" else (2,)
-        return (2, NUM_CHANNELS, num_frames, self._builder.stft.num_bins, *parts)
+        return _example_shape(num_frames, self._builder.stft, self.content)
+
+
+def build_batch(builder: ExampleBuilder, plans: Sequence[ExamplePlan], content: Content) -> torch.Tensor:
+    """Return the batch of these plans, which have the same number of frames, as `TrainingBatches` would."""
+    examples = torch.empty(len(plans), *_example_shape(plans[0].num_frames, builder.stft, content))
+    _build_all(builder, plans, examples.numpy())
+    return _as_batch(examples, content)
+
+
+def batch_sha256(batch: torch.Tensor) -> str:
+    """Return the SHA-256 of a batch's numbers, example by example, in hexadecimal digits."""
+    return hashlib.sha256(batch.permute(1, 0, 2, 4, 3).contiguous().numpy().data).hexdigest()
+
+
+def _example_shape(num_frames: int, stft: StftSpec, content: Content) -> tuple[int, ...]:
+    """Return the shape of an example in memory: (target, channel, frame, bin), and (2,) for a complex number."""
+    parts = () if content == "magnitudes" else (2,)
+    return (2, NUM_CHANNELS, num_frames, stft.num_bins, *parts)
+
+
+def _build_all(builder: ExampleBuilder, plans: Sequence[ExamplePlan], examples: FloatArray) -> None:
+    for plan, example in zip(plans, examples, strict=True):
+        builder.build_into(plan, example)
+
+
+def _as_batch(examples: torch.Tensor, content: Content) -> torch.Tensor:
+    """Return examples as they lie in memory in the order of a batch, without a copy."""
+    if content == "spectrograms":
+        examples = torch.view_as_complex(examples)
+    return examples.permute(1, 0, 2, 4, 3)

@@ -66,6 +66,15 @@ class RunFolder:
         """Whether there is a run to go on with."""
         return bool(self._candidates())
 
+    @property
+    def bad_steps(self) -> Path:
+        """The folder of what steps that were skipped were made of, as `vrtool train --replay` takes it."""
+        return self.path / "bad-steps"
+
+    def bad_step(self, step: int) -> Path:
+        """Return the name of the file about a step that was skipped."""
+        return self.bad_steps / f"step-{step:08}.json"
+
     def start(self, recipe_text: str) -> None:
         """Make the folder for a new run; raises InputError if it has another run's checkpoint, or other files."""
         if self.path.exists() and not self.path.is_dir():
@@ -81,14 +90,15 @@ class RunFolder:
         # folder that a person put a recipe into.
         self.metrics.write_bytes(b"")
         self.report.unlink(missing_ok=True)
-        if self.tensorboard.is_dir():
-            shutil.rmtree(self.tensorboard)
+        for folder in (self.tensorboard, self.bad_steps):
+            if folder.is_dir():
+                shutil.rmtree(folder)
         self.write_recipe(recipe_text)
 
     def _refuse_other_files(self) -> None:
         """Raise InputError if the folder has anything but what a run that ended early leaves behind."""
         found = {entry.name for entry in self.path.iterdir()} if self.path.exists() else set()
-        ours = {path.name for path in (self.metrics, self.recipe, self.report, self.tensorboard)}
+        ours = {path.name for path in (self.metrics, self.recipe, self.report, self.tensorboard, self.bad_steps)}
         foreign = {name for name in found if not name.startswith(".")} - ours
         if foreign or (found & ours and self.metrics.name not in found):
             raise InputError(f"{self.path}: expected an empty folder for the run, found {min(foreign | found)}")
@@ -97,6 +107,21 @@ class RunFolder:
         """Put down the recipe that the run is made from now."""
         with atomic_path(self.recipe) as partial:
             partial.write_text(text, encoding="utf-8")
+
+    def write_bad_step(self, step: int, text: str) -> None:
+        """Put down what a step that was skipped was made of. OSErrors pass through."""
+        self.bad_steps.mkdir(exist_ok=True)
+        with atomic_path(self.bad_step(step)) as partial:
+            partial.write_text(text, encoding="utf-8")
+
+    @property
+    def newest_checkpoint(self) -> Path | None:
+        """What --resume would go on from, if it is not damaged; None if there is none."""
+        return next(iter(self._candidates()), None)
+
+    def checkpoints_until(self, step: int) -> list[Path]:
+        """Return the checkpoints after this step and before, the newest first."""
+        return [path for number, path in self._step_checkpoints() if number <= step]
 
     def resume(self, *, tell: Callable[[str], None]) -> tuple[Path, Checkpoint]:
         """Return the newest checkpoint that is not damaged, and where it is; damaged ones are told.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import torch
 
@@ -19,6 +19,7 @@ from vrtool.model.acceleration import compile_network
 from vrtool.model.checkpoint import Checkpoint
 from vrtool.training.advice import LoaderAdviser
 from vrtool.training.averaging import remembered_weights
+from vrtool.training.bad_steps import MAX_BAD_STEPS, BadStepLog, end_after_bad_steps
 from vrtool.training.batches import require_crops_that_fit, training_batches
 from vrtool.training.config import TrainingConfig
 from vrtool.training.distributed import World, local_size, require_fair_shares
@@ -32,11 +33,9 @@ from vrtool.training.session import describe_session, timestamp
 from vrtool.training.starting import load_initial, require_resumable, take_initial_weights
 from vrtool.training.state import TrainingState
 from vrtool.training.stopwatch import Phase, Stopwatch
-from vrtool.training.update import Updater
+from vrtool.training.update import Update, Updater
 from vrtool.training.validation import ValidationResult, ValidationSet, validation_set
 
-MAX_BAD_STEPS = 3
-"""Steps in a row without finite gradients after which a run has no future."""
 METRICS_EVERY_STEPS = 20
 
 
@@ -144,6 +143,7 @@ class Trainer:
             config=config,
             content=self._loss.content,
         )
+        self._bad_steps = BadStepLog(self._saver, folder, self._batches, cache, config, setup.recipe_text)
         self._validation: ValidationSet = validation_set(
             cache,
             builder,
@@ -176,6 +176,7 @@ class Trainer:
             self._go_on_from(*found)
         else:
             world.share(lambda: folder.start(setup.recipe_text))
+        self._before_bad_steps = replace(self._state)
 
     def _checkpoint_to_resume(self, resume: Resume) -> tuple[Path, Checkpoint] | None:
         """Return what the run goes on from, and where it is; None for a new one."""
@@ -228,16 +229,31 @@ class Trainer:
     def _step(self, batches: DeviceBatches) -> None:
         """Do one update of the weights, or skip it if its gradients are not finite."""
         state = self._state
+        if not state.bad_steps_in_a_row:
+            self._before_bad_steps = replace(state)
         update = self._updater.update(state.step, batches)
         state.step += 1
         if update.is_done:
             state.bad_steps_in_a_row = 0
             self._weights.update(state.num_updates)
         else:
-            state.skipped_steps += 1
-            state.bad_steps_in_a_row += not update.is_overflow
+            self._skip(update)
         self._meter.step(update, self._stopwatch.read())
         self._stopwatch.enter("saving")
+
+    def _skip(self, update: Update) -> None:
+        """Count a step that has changed nothing, and note down what it was made of unless it merely overflowed."""
+        self._state.skipped_steps += 1
+        if update.is_overflow:
+            return
+        self._state.bad_steps_in_a_row += 1
+        if self._world.is_main:
+            self._bad_steps.write(
+                step=self._state.step,
+                losses=update.pass_losses,
+                gradient_norm=update.gradient_norm,
+                learning_rate=update.learning_rate,
+            )
 
     def _after_step(self) -> None:
         """Report, validate, save: whatever is due after the step just done."""
@@ -245,10 +261,7 @@ class Trainer:
         is_last = state.step == config.num_steps
         self._report(to_metrics=state.step % METRICS_EVERY_STEPS == 0 or is_last)
         if state.bad_steps_in_a_row >= MAX_BAD_STEPS:
-            raise JobError(
-                f"step {state.step}: no finite gradients {MAX_BAD_STEPS} times in a row; lower training.learning_rate "
-                "and start again, or go on from the last checkpoint, if there is one, with --resume"
-            )
+            self._give_up()
         is_best = False
         if state.step % config.validate_every_steps == 0 or is_last:
             is_best = self._validate()
@@ -270,6 +283,18 @@ class Trainer:
             raise InterruptedRunError(
                 f"stopped after step {state.step} of {config.num_steps}; go on with the same command and --resume"
             )
+
+    def _give_up(self) -> NoReturn:
+        """End the run with the checkpoint from before its bad steps, which have changed nothing but this."""
+        last, self._state = self._state.step, replace(self._before_bad_steps, bad_steps_in_a_row=0)
+        end_after_bad_steps(
+            self._checkpoint,
+            self._folder,
+            self._saver,
+            before=self._state.step,
+            last=last,
+            precision=self._setup.training.precision,
+        )
 
     def _is_over(self) -> bool:
         """Tell whether the last step is done, or as many validations have seen no gain as the recipe has patience."""

@@ -90,12 +90,14 @@ class Updater:
         loss = sum(losses) / len(losses)
         is_done = math.isfinite(loss) and math.isfinite(gradient_norm)
         is_scaled_up = self._scaler.is_enabled() and self._scaler.get_scale() > SMALLEST_LOSS_SCALE
+        is_overflow = not is_done and math.isfinite(loss) and is_scaled_up
         if is_done:
             self._scaler.step(self._optimiser)
         else:
             for buffer, old in zip(self._network.buffers(), before, strict=True):
                 buffer.copy_(old)
-        self._scaler.update()
+        # A step that is bad in itself tells nothing of the scale.
+        self._scaler.update(None if is_done or is_overflow else self._scaler.get_scale())
         return Update(
             loss=loss,
             loss_terms=dict(zip(self._loss.names, terms, strict=True)),
@@ -103,7 +105,7 @@ class Updater:
             gradient_norm=gradient_norm,
             learning_rate=rate,
             is_done=is_done,
-            is_overflow=not is_done and math.isfinite(loss) and is_scaled_up,
+            is_overflow=is_overflow,
         )
 
     def training_state(self) -> dict[str, Tensor]:
