@@ -13,6 +13,7 @@ from vrtool.cli.console import console, errors
 from vrtool.cli.display import Display
 from vrtool.cli.interrupts import interrupts_to
 from vrtool.cli.network import Device, print_device
+from vrtool.cli.replay import replay_step
 from vrtool.cli.watching import report_at_the_end, tensorboard_log
 from vrtool.errors import InputError
 
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="TOML recipe: model, augmentation, training.")],
-    cache: Annotated[Path, typer.Option(help="Cache made by vrtool prepare.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run: checkpoints and metrics.")],
+    recipe: Annotated[Path | None, typer.Argument(help="TOML recipe: model, augmentation, training.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Cache made by vrtool prepare.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the run: checkpoints and metrics. With --replay, a file."),
+    ] = None,
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
     auto_resume: Annotated[
@@ -39,11 +43,24 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write RUN/tensorboard too. Needs the extra tensorboard.")
     ] = False,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            "--replay", metavar="FILE", help="Show what a skipped step was made of, from RUN/bad-steps. Trains nothing."
+        ),
+    ] = None,
 ) -> None:
     """Train a network as a recipe says. Ctrl-C ends it after the current step, with a checkpoint to resume from.
 
     At the end, report.html in the run's folder shows how it went. torchrun -m vrtool train ... uses several GPUs.
     """
+    if replay is not None:
+        _require_nothing_else(recipe, resume or auto_resume, initial, changes, tensorboard)
+        replay_step(replay, cache, output, device)
+        return
+    if recipe is None or cache is None or output is None:
+        missing = [name for name, given in (("RECIPE", recipe), ("--cache", cache), ("--output", output)) if not given]
+        raise InputError(f"training takes RECIPE, --cache and --output; missing: {', '.join(missing)}")
     from vrtool.dataset.cache import open_cache
     from vrtool.dataset.header import check_same_stft
     from vrtool.model.device import pick_device
@@ -90,6 +107,18 @@ def train(
     console.print(
         f"{output}: trained to step {last_step}; separate songs with --model {output}", soft_wrap=True, markup=False
     )
+
+
+def _require_nothing_else(
+    recipe: Path | None, resume: bool, initial: Path | None, changes: list[str] | None, tensorboard: bool
+) -> None:
+    """Raise InputError if --replay comes with what would change a run, which it shows as it was."""
+    given = {"RECIPE": recipe, "--resume": resume, "--from": initial, "--set": changes, "--tensorboard": tensorboard}
+    wrong = [name for name, value in given.items() if value]
+    if wrong:
+        raise InputError(
+            f"--replay shows a step as it was and takes --cache, --output and --device alone; leave {wrong[0]} out"
+        )
 
 
 @contextmanager

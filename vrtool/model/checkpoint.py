@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -19,15 +17,14 @@ from typing import Any, TypeAlias, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from vrtool.atomic import atomic_path
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.errors import CheckpointError, DamagedCheckpointError, InputError, RecipeError
 from vrtool.model.config import ModelConfig
 from vrtool.model.network import Network
 from vrtool.model.registry import build_model, find_architecture
+from vrtool.model.tensor_file import write_tensors
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -83,19 +80,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     text = json.dumps(header, allow_nan=False)
     metadata = {METADATA_KEY: text, CHECKSUM_KEY: hashlib.sha256(text.encode()).hexdigest()}
-    with atomic_path(path) as temporary:
-        # safetensors makes files for their owner's eyes only; a checkpoint is to be as readable as any new file here.
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        try:
-            save_file(tensors, temporary, metadata=metadata)
-        except SafetensorError as error:
-            # The disk's own error comes in words: "... (os error 28)".
-            number = re.search(r"os error (\d+)", str(error))
-            if number is None:
-                raise
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-        temporary.chmod(mode)
+    write_tensors(path, tensors, metadata)
 
 
 def used_settings(config: ModelConfig) -> dict[str, Json]:
