@@ -124,6 +124,17 @@ def test_a_missing_cache_and_a_missing_recipe_are_named(recipe: Path, small_cach
     assert (no_cache.returncode, "make one with vrtool prepare" in " ".join(no_cache.stderr.split())) == (2, True)
 
 
+def test_a_batch_too_large_for_the_machine_is_told_with_what_to_lower(
+    recipe: Path, small_cache: Cache, tmp_path: Path
+) -> None:
+    done = train(recipe, small_cache, tmp_path / "run", "--set", "training.batch_size=10000000000000")
+    message = " ".join(done.stderr.split())
+    assert (done.returncode, "Traceback" in message) == (1, False), message
+    assert "error: step 1: the memory of this machine ran out with batches of 10,000,000,000,000 crops" in message
+    assert "lower training.batch_size (and raise accumulate_batches, so that" in message
+    assert "or set training.recompute_activations = true" in message
+
+
 def test_a_report_that_cannot_be_written_is_said_and_fails_no_run(
     recipe: Path,
     small_cache: Cache,

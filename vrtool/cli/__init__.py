@@ -106,9 +106,10 @@ def _describe(error: OSError) -> str:
 
 
 def _describe_unexpected(error: Exception) -> str:
-    # torch has an exception of its own for a full GPU and only words for full main memory.
+    # torch has an exception of its own for a full GPU and only words for full main memory. Training tells by itself
+    # what of it to lower, once it has got as far as its first step.
     if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
-        return "memory ran out; lower training.batch_size or training.crop_frames, use fewer --jobs, or shorter files"
+        return "memory ran out; use fewer --jobs, shorter files, or a smaller network"
     first_line = str(error).partition("\n")[0]
     return f"unexpected {type(error).__name__}: {first_line}; --debug shows where"
 

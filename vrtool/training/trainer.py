@@ -26,6 +26,7 @@ from vrtool.training.distributed import World, local_size, require_fair_shares
 from vrtool.training.freezing import freeze
 from vrtool.training.loading import DeviceBatches, StepBatches, load_batches
 from vrtool.training.losses import TrainingLoss
+from vrtool.training.memory import memory_watched
 from vrtool.training.meter import Meter
 from vrtool.training.run_folder import RunFolder
 from vrtool.training.saving import Saver
@@ -101,8 +102,8 @@ def train(
     A new run begins with the weights of `initial`, a checkpoint or a run folder, where given. All processes of `world`
     are to call this alike; the folder is read and written by the main one, and `watcher` of the others hears of nothing
     but is asked whether to stop. Raises InputError if cache, recipe, run folder and weights do not go together,
-    InterruptedRunError when asked to stop, after a checkpoint, and JobError when training has diverged or its last
-    checkpoint cannot be saved.
+    InterruptedRunError when asked to stop, after a checkpoint, and JobError when training has diverged, memory runs out
+    or its last checkpoint cannot be saved.
     """
     if resume == "always" and initial is not None:
         raise InputError("--resume goes on with the run's own weights, --from begins a new run; leave one of them out")
@@ -219,8 +220,10 @@ class Trainer:
         self._saver.log(
             describe_session(self._state.step, cache=self._cache.path, device=world.device, num_processes=world.size)
         )
-        with contextlib.closing(batches_to_come):
-            batches = DeviceBatches(batches_to_come, world.device, self._stopwatch)
+        with (
+            memory_watched(config, self._network, world.device, self._folder, step=lambda: self._state.step + 1),
+            contextlib.closing(batches_to_come),
+        ):
             while not self._is_over():
                 self._step(batches)
                 self._after_step()
