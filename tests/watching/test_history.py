@@ -12,6 +12,7 @@ LINES = """\
 {"kind": "from the future", "step": 41}
 {"kind": "validation", "step": 80, "loss": 0.6}
 {"kind": "validation", "step": 120, "loss": null}
+{"kind": "bad_step", "step": 121, "reason": "nan", "file": null}
 [1, 2]
 {"kind": "training", "st"""
 
@@ -21,6 +22,7 @@ def test_lines_are_told_apart_by_kind_and_one_cut_off_by_a_crash_is_left_out(tmp
     history = read_history(tmp_path / "metrics.jsonl")
     assert [len(lines) for lines in (history.sessions, history.training, history.validation)] == [1, 2, 3]
     assert history.last_step == 120
+    assert [line["reason"] for line in history.bad_steps] == ["nan"]
     assert history.best_validation is not None
     assert history.best_validation["step"] == 40
 

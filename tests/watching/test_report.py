@@ -113,6 +113,21 @@ def test_a_run_whose_cache_is_gone_has_a_report_that_says_how_to_hear_songs(
     assert not write_report(folder, cache=watched_cache.path, device="cpu", output=tmp_path / "page.html").notes
 
 
+def test_skipped_steps_are_counted_and_told_with_their_files(watched_run: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(watched_run.path, tmp_path / "run")
+    folder = RunFolder(path=tmp_path / "run")
+    folder.append_metrics(
+        {"kind": "bad_step", "step": 4, "time": None, "reason": "the loss <is> nan", "file": "bad-steps/4.json"}
+    )
+    folder.append_metrics({"kind": "bad_step", "step": 5, "reason": "the norm is inf", "file": None})
+    write_report(folder, device="cpu", output=tmp_path / "page.html")
+    page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert page.open == []
+    for words in ("Skipped steps", "the loss <is> nan", "bad-steps/4.json", "the norm is inf"):
+        assert words in page.text
+    assert re.search(r"skipped steps\s*2", page.text)
+
+
 def test_a_run_without_a_checkpoint_yet_has_a_report(watched_run: RunFolder, tmp_path: Path) -> None:
     for path in (watched_run.recipe, watched_run.metrics):
         shutil.copy(path, tmp_path)

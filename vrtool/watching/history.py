@@ -20,6 +20,8 @@ class History:
     sessions: tuple[Line, ...] = ()
     training: tuple[Line, ...] = ()
     validation: tuple[Line, ...] = ()
+    bad_steps: tuple[Line, ...] = ()
+    """Steps that were skipped, as their gradients were not finite."""
 
     @property
     def best_validation(self) -> Line | None:
@@ -29,7 +31,7 @@ class History:
 
     @property
     def last_step(self) -> int:
-        """The last step that any line is of."""
+        """The last step that any line is of; where only skipped ones came after it, a run goes on from before them."""
         return max((line["step"] for line in (*self.sessions, *self.training, *self.validation)), default=0)
 
 
@@ -45,7 +47,12 @@ def read_history(path: Path) -> History:
     def of_kind(kind: str) -> tuple[Line, ...]:
         return tuple(line for line in lines if line.get("kind") == kind)
 
-    return History(sessions=of_kind("session"), training=of_kind("training"), validation=of_kind("validation"))
+    return History(
+        sessions=of_kind("session"),
+        training=of_kind("training"),
+        validation=of_kind("validation"),
+        bad_steps=of_kind("bad_step"),
+    )
 
 
 def points(lines: Sequence[Line], name: str, *, factor: float = 1.0) -> list[tuple[float, float]]:

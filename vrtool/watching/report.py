@@ -35,6 +35,7 @@ def render(record: RunRecord, *, written: datetime) -> str:
         sections.tiles(record),
         sections.curves(history),
         sections.song_table(history),
+        sections.skipped_steps(history),
         listening(record.songs),
         sections.recipe(record.recipe),
         sections.facts(record),

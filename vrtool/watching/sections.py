@@ -13,17 +13,22 @@ from vrtool.watching.record import ModelFacts, RunRecord
 from vrtool.watching.scale import from_zero, linear_scale
 from vrtool.watching.words import NOTHING, STEMS, amount, decibels, duration, parsed_time, short_time
 
+MOST_BAD_STEPS = 20
+"""As many as a page shows of what may be thousands."""
+
 
 def tiles(record: RunRecord) -> str:
     """Return the few numbers that are looked for first."""
     history, best = record.history, record.history.best_validation or {}
     last = history.training[-1] if history.training else {}
+    # Runs of before skipped steps were logged one by one have their number; reports of it come every some steps.
+    num_skipped = max(last.get("num_skipped_steps", 0), len(history.bad_steps))
     best_step = f"step {best['step']:,}, lowest loss" if best else "no validation"
     entries = [
         ("nSDR vocals", f"{decibels(best.get('vocals_nsdr_db'))} dB", best_step),
         ("nSDR instrumental", f"{decibels(best.get('instrumental_nsdr_db'))} dB", best_step),
         ("steps", f"{history.last_step:,}", f"of {last['num_steps']:,}" if "num_steps" in last else ""),
-        ("skipped steps", f"{last.get('num_skipped_steps', 0):,}", "gradients were not finite"),
+        ("skipped steps", f"{num_skipped:,}", "gradients were not finite"),
         ("training time", duration(training_seconds(history)), f"in {_count(len(history.sessions), 'session')}"),
     ]
     if record.model is not None:
@@ -133,6 +138,23 @@ def _cells(scores: Mapping[str, Any], later: Mapping[str, Any] | None) -> str:
     if later is not None:
         cells += [f"<td>{decibels(later.get(f'{stem}_nsdr_db'))}</td>" for stem in STEMS]
     return "".join(cells)
+
+
+def skipped_steps(history: History) -> str:
+    """Return a table of the last steps that were skipped, and how to look into them; nothing if there is none."""
+    if not history.bad_steps:
+        return ""
+    rows = "".join(
+        f"<tr><th>{line['step']:,}</th><td>{short_time(line.get('time'))}</td>"
+        f"<td>{escape(str(line.get('reason', NOTHING)))}</td><td>{escape(str(line.get('file') or NOTHING))}</td></tr>"
+        for line in history.bad_steps[-MOST_BAD_STEPS:]
+    )
+    return (
+        '<h2>Skipped steps</h2><p class="explanation">They changed nothing. vrtool train --replay RUN/FILE shows what '
+        f"one was made of. The last {MOST_BAD_STEPS} are shown.</p>"
+        '<div class="table"><table class="facts"><thead><tr>'
+        f"<th>step</th><th>time</th><th>reason</th><th>file</th></tr></thead><tbody>{rows}</tbody></table></div>"
+    )
 
 
 def recipe(text: str) -> str:
