@@ -249,6 +249,8 @@ def change(values: Any, *path: Any) -> None:
         ("batches", 0, "examples", 0, "number", "a"),
         ("batches", 0, "examples", 0, "plan", "num_frames", 17),
         ("tracks", "x", {"file": "x"}),
+        ("tracks", "x", {"file": "x", "crc32": {}, "sources": {"vocals": [1]}}),
+        ("tracks", "x", {"file": "x", "crc32": {}, "sources": {"vocals": 1}}),
     ],
 )
 def test_a_file_that_no_run_wrote_is_refused(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vrtool.audio.spectrogram import StftSpec
+    from vrtool.dataset.cache import Cache
     from vrtool.dataset.plan import Layer
     from vrtool.training.bad_steps import BadExample, BadStep
     from vrtool.training.config import TrainingConfig
@@ -44,7 +45,7 @@ def replay_step(file: Path, cache: Path | None, output: Path | None, device: str
         write_batches(output, bad, batches)
         _say(f"{output}: mixture and instrumental of each batch")
     print_device(picked, config.precision)
-    _try_examples(file, bad, batches, config, str(picked.device))
+    _try_examples(file, bad, batches, config, data, str(picked.device))
     require_same_bytes(bad, data, [batch.recorded.number for batch in batches if not batch.is_same])
 
 
@@ -119,10 +120,13 @@ def _decibels(gains: tuple[float, float]) -> str:
     return words[0] if words[0] == words[1] else "\n".join(words)
 
 
-def _try_examples(file: Path, bad: BadStep, batches: list[Rebuilt], config: TrainingConfig, device: str) -> None:
+def _try_examples(
+    file: Path, bad: BadStep, batches: list[Rebuilt], config: TrainingConfig, data: Cache, device: str
+) -> None:
     """Run the examples one by one through the run's network, if it has one from before the step, and show losses."""
     import torch
 
+    from vrtool.dataset.header import check_same_stft
     from vrtool.training.replay import Trial, find_network
     from vrtool.training.run_folder import RunFolder
 
@@ -132,6 +136,7 @@ def _try_examples(file: Path, bad: BadStep, batches: list[Rebuilt], config: Trai
         _say(f"\n{folder.path} has no checkpoint from before step {bad.step}: the examples were tried on no network")
         return
     path, checkpoint = found
+    check_same_stft(data.stft, checkpoint.stft, origin=str(data.path), wanted_by=f"{path} was trained on")
     _say(f"\nloss and gradient norm in {config.precision} with the network of {path}")
     trial = Trial(checkpoint, config, torch.device(device))
     table = _outcome_table()

@@ -117,7 +117,9 @@ def read_bad_step(path: Path) -> BadStep:
 
 def _require_types(step: BadStep) -> None:
     """Raise TypeError unless texts are texts, numbers are whole, and each batch has examples of one length."""
-    texts = (step.cache, step.recipe, step.reason, step.time, step.precision)
+    texts: list[object] = [step.cache, step.recipe, step.reason, step.time, step.precision]
+    for origin in step.tracks.values():
+        texts += [origin.file, *origin.crc32, *(path for paths in origin.sources.values() for path in paths)]
     examples = [example for batch in step.batches for example in batch.examples]
     numbers = [step.step, *(batch.number for batch in step.batches)]
     numbers += [number for example in examples for number in (example.number, example.epoch, example.index)]
