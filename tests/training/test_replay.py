@@ -174,6 +174,27 @@ def test_examples_are_tried_on_the_weights_that_the_optimiser_had_and_alike_each
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize(
+    ("losses", "precision"), [({"l1": 1.0}, "float32"), ({"l1": 0.5, "waveform": 1.0}, "bfloat16")]
+)
+def test_without_dropout_a_trial_finds_the_very_loss_of_the_run(
+    make_setup: MakeSetup,
+    train_run: TrainRun,
+    tmp_path: Path,
+    poison: Poison,
+    losses: dict[str, float],
+    precision: str,
+) -> None:
+    setup = make_setup(num_steps=3, keep_checkpoints=9, validate_every_steps=9, losses=losses, precision=precision)
+    poison(5)
+    train_run(replace(setup, model=replace(setup.model, dropout=0.0)), tmp_path)
+    poison()
+    bad = read_bad_step(tmp_path / "bad-steps/step-00000003.json")
+    checkpoint = load_checkpoint(tmp_path / "step-00000002.safetensors", with_training_state=True)
+    batch = next(rebuild(bad, open_cache_of(bad, None)))
+    assert Trial(checkpoint, setup.training, CPU).run(batch.tensor).loss == batch.recorded.loss
+
+
 @pytest.mark.parametrize("losses", [{"l1": 1.0}, {"waveform": 1.0}])
 def test_batches_are_written_as_they_are(
     make_setup: MakeSetup, train_run: TrainRun, tmp_path: Path, poison: Poison, losses: dict[str, float]
