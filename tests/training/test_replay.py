@@ -187,12 +187,12 @@ def test_without_dropout_a_trial_finds_the_very_loss_of_the_run(
 ) -> None:
     setup = make_setup(num_steps=3, keep_checkpoints=9, validate_every_steps=9, losses=losses, precision=precision)
     poison(5)
-    train_run(replace(setup, model=replace(setup.model, dropout=0.0)), tmp_path)
+    train_run(setup, tmp_path)
     poison()
     bad = read_bad_step(tmp_path / "bad-steps/step-00000003.json")
     checkpoint = load_checkpoint(tmp_path / "step-00000002.safetensors", with_training_state=True)
     batch = next(rebuild(bad, open_cache_of(bad, None)))
-    assert Trial(checkpoint, setup.training, CPU).run(batch.tensor).loss == batch.recorded.loss
+    assert Trial(checkpoint, setup.training, CPU).run(batch.tensor, batch.recorded.number).loss == batch.recorded.loss
 
 
 @pytest.mark.parametrize("losses", [{"l1": 1.0}, {"waveform": 1.0}])

@@ -28,8 +28,9 @@ from vrtool.training.config import TrainingConfig
 from vrtool.training.distributed import World
 from vrtool.training.loading import load_batches
 from vrtool.training.run_folder import RunFolder
-from vrtool.training.trainer import Resume, StepReport, TrainingSetup, Watcher, train
+from vrtool.training.trainer import Resume, TrainingSetup, train
 from vrtool.training.validation import ValidationResult, validation_set
+from vrtool.training.watcher import StepReport, Watcher
 
 STFT = StftSpec(sample_rate=8000, n_fft=128, hop_length=64)
 SETUP = TrainingSetup(

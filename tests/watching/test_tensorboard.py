@@ -13,7 +13,7 @@ from vrtool.dataset.cache import Cache
 from vrtool.errors import InputError
 from vrtool.model.checkpoint import load_checkpoint
 from vrtool.training.run_folder import RunFolder
-from vrtool.training.trainer import Watcher
+from vrtool.training.watcher import Watcher
 from vrtool.watching.tensorboard import TensorBoardLog, open_writer, require_tensorboard
 
 

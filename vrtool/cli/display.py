@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from vrtool.cli.console import errors
 
 if TYPE_CHECKING:
-    from vrtool.training.trainer import StepReport
     from vrtool.training.validation import ValidationResult
+    from vrtool.training.watcher import StepReport
 
 
 class Display:

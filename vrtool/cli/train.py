@@ -68,8 +68,9 @@ def train(
     from vrtool.recipe import load_recipe
     from vrtool.training.distributed import joined_world, own_gpu, was_restarted
     from vrtool.training.run_folder import RunFolder
-    from vrtool.training.trainer import TrainingSetup, Watcher
+    from vrtool.training.trainer import TrainingSetup
     from vrtool.training.trainer import train as run
+    from vrtool.training.watcher import Watcher
 
     parts = load_recipe(recipe, changes or ())
     data = open_cache(cache)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -14,7 +13,7 @@ from vrtool.dataset.augmentation import AugmentationConfig
 from vrtool.dataset.cache import Cache
 from vrtool.dataset.examples import ExampleBuilder
 from vrtool.errors import InputError, InterruptedRunError, JobError
-from vrtool.model import ModelConfig, Network, build_model
+from vrtool.model import ModelConfig, build_model
 from vrtool.model.acceleration import compile_network
 from vrtool.model.checkpoint import Checkpoint
 from vrtool.training.advice import LoaderAdviser
@@ -33,9 +32,10 @@ from vrtool.training.saving import Saver
 from vrtool.training.session import describe_session, timestamp
 from vrtool.training.starting import load_initial, require_resumable, take_initial_weights
 from vrtool.training.state import TrainingState
-from vrtool.training.stopwatch import Phase, Stopwatch
+from vrtool.training.stopwatch import Stopwatch
 from vrtool.training.update import Update, Updater
-from vrtool.training.validation import ValidationResult, ValidationSet, validation_set
+from vrtool.training.validation import ValidationSet, validation_set
+from vrtool.training.watcher import StepReport, Watcher
 
 METRICS_EVERY_STEPS = 20
 
@@ -48,39 +48,6 @@ class TrainingSetup:
     model: ModelConfig
     augmentation: AugmentationConfig
     training: TrainingConfig
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepReport:
-    """One step of a run, for whoever watches: rates are means over the last steps, times in seconds."""
-
-    step: int
-    num_steps: int
-    loss: float
-    """The weighted sum of `loss_terms`, each of which stands there before it was weighted."""
-    loss_terms: dict[str, float]
-    learning_rate: float
-    gradient_norm: float
-    examples_per_second: float
-    time_shares: dict[Phase, float]
-    """Of the time of a mean step, validations and checkpoints spread over all; they sum to 1."""
-    seconds_left: float
-    num_skipped_steps: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watcher:
-    """Whom a run tells what happens, and whom it asks after every step whether to stop.
-
-    `on_network` is lent the network that was judged, after each validation: it may be used, even in evaluation mode.
-    """
-
-    on_step: Callable[[StepReport], None] = lambda _: None
-    on_validation: Callable[[int, ValidationResult], None] = lambda *_: None
-    on_notice: Callable[[str], None] = lambda _: None
-    """A sentence about what did not go as planned, or why the run ends early."""
-    on_network: Callable[[int, Network], None] = lambda *_: None
-    stop_asked: Callable[[], bool] = lambda: False
 
 
 Resume = Literal["never", "always", "if possible"]
@@ -134,8 +101,28 @@ class Trainer:
             (setup, cache.stft, [(track.key, track.split, track.header) for track in cache.tracks]), "recipe or cache"
         )
         self._saver = Saver(folder, world, num_kept=config.keep_checkpoints, tell=watcher.on_notice)
+        self._stopwatch = Stopwatch(world.device)
+        self._choose_examples()
+        torch.manual_seed(config.seed)
+        self._network = build_model(setup.model)
+        require_crops_that_fit(self._network, config)
+        found = world.share_checkpoint(lambda: self._checkpoint_to_resume(resume))
+        if found is None and initial is not None:
+            self._take_initial(initial)
+        self._make_trainable()
+        self._state = TrainingState()
+        if found is not None:
+            self._go_on_from(*found)
+        else:
+            world.share(lambda: folder.start(setup.recipe_text))
+        self._before_bad_steps = replace(self._state)
+
+    def _choose_examples(self) -> None:
+        """Decide what the network learns from, is judged by, and how."""
+        setup, cache, config = self._setup, self._cache, self._setup.training
         builder = ExampleBuilder(tracks={track.key: track for track in cache.tracks}, stft=cache.stft)
         self._loss = TrainingLoss(config.losses, cache.stft, config.stft_loss_n_fft)
+        self._loss.require_crop(min(config.crop_lengths))
         self._batches = training_batches(
             cache,
             builder,
@@ -144,7 +131,7 @@ class Trainer:
             config=config,
             content=self._loss.content,
         )
-        self._bad_steps = BadStepLog(self._saver, folder, self._batches, cache, config, setup.recipe_text)
+        self._bad_steps = BadStepLog(self._saver, self._folder, self._batches, cache, config, setup.recipe_text)
         self._validation: ValidationSet = validation_set(
             cache,
             builder,
@@ -153,31 +140,26 @@ class Trainer:
             # As many as fit into memory with all that a step keeps.
             batch_size=config.batch_size,
         )
-        torch.manual_seed(config.seed)
-        self._network = build_model(setup.model)
-        require_crops_that_fit(self._network, config)
-        self._loss.require_crop(min(config.crop_lengths))
-        found = world.share_checkpoint(lambda: self._checkpoint_to_resume(resume))
-        if found is None and initial is not None:
-            self._take_initial(initial)
-        self._network.to(world.device).train()
+
+    def _make_trainable(self) -> None:
+        """Give the network what only training needs, in an order that counts."""
+        config = self._setup.training
+        self._network.to(self._world.device).train()
         frozen_norms = freeze(self._network, config.freeze)
-        # Before anything is done to the network that only training needs.
+        # A copy of it, if there is one, is to have none of what follows.
         self._weights = remembered_weights(self._network, config.ema_decay)
         if config.recompute_activations:
             self._network.recompute_activations()
         if config.compile:
             compile_network(self._network)
-        self._stopwatch = Stopwatch(world.device)
         self._updater = Updater(
-            self._network, self._loss, config, frozen_norms=frozen_norms, world=world, stopwatch=self._stopwatch
+            self._network,
+            self._loss,
+            config,
+            frozen_norms=frozen_norms,
+            world=self._world,
+            stopwatch=self._stopwatch,
         )
-        self._state = TrainingState()
-        if found is not None:
-            self._go_on_from(*found)
-        else:
-            world.share(lambda: folder.start(setup.recipe_text))
-        self._before_bad_steps = replace(self._state)
 
     def _checkpoint_to_resume(self, resume: Resume) -> tuple[Path, Checkpoint] | None:
         """Return what the run goes on from, and where it is; None for a new one."""
@@ -224,6 +206,7 @@ class Trainer:
             memory_watched(config, self._network, world.device, self._folder, step=lambda: self._state.step + 1),
             contextlib.closing(batches_to_come),
         ):
+            batches = DeviceBatches(batches_to_come, world.device, self._stopwatch)
             while not self._is_over():
                 self._step(batches)
                 self._after_step()

@@ -15,8 +15,9 @@ from vrtool.dataset.cache import Cache
 from vrtool.errors import InputError
 from vrtool.model.network import Network
 from vrtool.separation.separator import Separator
-from vrtool.training.trainer import METRICS_EVERY_STEPS, StepReport, Watcher
+from vrtool.training.trainer import METRICS_EVERY_STEPS
 from vrtool.training.validation import ValidationResult
+from vrtool.training.watcher import StepReport, Watcher
 from vrtool.watching.excerpts import Excerpt, Separated, choose_excerpts, separate_excerpt
 from vrtool.watching.picture import palette
 from vrtool.watching.words import STEMS
