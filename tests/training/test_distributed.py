@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import multiprocessing
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +18,18 @@ import torch
 from torch import nn
 
 from vrtool.dataset.cache import Cache, open_cache
-from vrtool.errors import CheckpointError, InputError, RecipeError
+from vrtool.errors import CheckpointError, InputError, JobError, RecipeError
 from vrtool.model import ModelConfig
 from vrtool.model.checkpoint import Checkpoint, load_checkpoint
+from vrtool.training.bad_steps import read_bad_step
 from vrtool.training.distributed import World, joined_world, require_fair_shares
+from vrtool.training.losses import TrainingLoss, Truth
 from vrtool.training.norms import merge_norms
 from vrtool.training.run_folder import RunFolder
 from vrtool.training.trainer import TrainingSetup, train
 
 MakeSetup = Callable[..., TrainingSetup]
+InTwo = Callable[..., list[Any]]
 NETWORK: dict[str, Any] = {
     "n_fft": 256,
     "channels": 2,
@@ -35,14 +40,19 @@ NETWORK: dict[str, Any] = {
 }
 
 
-def in_two_processes(work: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """Return what `work(world, *arguments)` returns in each of two processes that have joined, by rank."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+@pytest.fixture(scope="module")
+def in_two_processes() -> Iterator[Callable[..., list[Any]]]:
+    """`in_two_processes(work, ...)` returns what `work(world, ...)` does in each of two that have joined, by rank."""
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_joined, rank, port, work, arguments) for rank in range(2)]
-        return [future.result(timeout=120) for future in futures]
+
+        def run(work: Callable[..., Any], *arguments: Any) -> list[Any]:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            futures = [pool.submit(_joined, rank, port, work, arguments) for rank in range(2)]
+            return [future.result(timeout=300) for future in futures]
+
+        yield run
 
 
 def _joined(rank: int, port: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
@@ -87,7 +97,7 @@ def refuse() -> None:
     raise CheckpointError("no such thing")
 
 
-def test_processes_hear_the_same_and_share_what_is_to_do(tiny_stft: Any) -> None:
+def test_processes_hear_the_same_and_share_what_is_to_do(in_two_processes: InTwo, tiny_stft: Any) -> None:
     first, second = in_two_processes(talk, tiny_stft)
     assert [first.pop("rank"), second.pop("rank")] == [0, 1]
     shares = zip(first.pop("own"), second.pop("own"), strict=True)
@@ -122,7 +132,7 @@ def pass_norms(world: World, passes: torch.Tensor) -> dict[str, torch.Tensor]:
     return network.state_dict()
 
 
-def test_norms_have_the_statistics_of_one_process_after_an_uneven_number_of_passes() -> None:
+def test_norms_have_the_statistics_of_one_process_after_an_uneven_number_of_passes(in_two_processes: InTwo) -> None:
     passes = torch.randn(3, 2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) * 3 + 1
     alone = pass_norms(World(), passes)
     assert alone["0.num_batches_tracked"] == 6
@@ -144,7 +154,12 @@ def train_here(world: World, setup: TrainingSetup, cache: Path, run: Path) -> No
     ],
 )
 def test_every_network_learns_the_same_in_two_processes(
-    divided_cache: Cache, tmp_path: Path, make_setup: MakeSetup, model: dict[str, Any], training: dict[str, Any]
+    in_two_processes: InTwo,
+    divided_cache: Cache,
+    tmp_path: Path,
+    make_setup: MakeSetup,
+    model: dict[str, Any],
+    training: dict[str, Any],
 ) -> None:
     config = ModelConfig(**NETWORK, **model)
     setup = replace(
@@ -159,6 +174,37 @@ def test_every_network_learns_the_same_in_two_processes(
         # Adam's first steps are as large for gradients of rounding errors as for others: a weight may differ, few do.
         differing = (one.weights[name] - two.weights[name]).abs() > 1e-4
         assert differing.float().mean() < 0.02, name
+
+
+def train_poisoned(world: World, setup: TrainingSetup, cache: Path, run: Path) -> str:
+    """Train until the second process's passes are not numbers any more, and return the error's message."""
+    compute, counted = TrainingLoss.__call__, itertools.count()
+
+    def spoiled(loss: TrainingLoss, mask: torch.Tensor, truth: Truth) -> tuple[torch.Tensor, torch.Tensor]:
+        total, values = compute(loss, mask, truth)
+        return total * (float("nan") if next(counted) >= 2 and not world.is_main else 1.0), values
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingLoss, "__call__", spoiled)
+        with pytest.raises(JobError) as raised:
+            train_here(world, setup, cache, run)
+    return str(raised.value)
+
+
+def test_what_is_not_finite_in_one_process_ends_all_of_them_with_the_plans_of_every_pass(
+    in_two_processes: InTwo, divided_cache: Cache, tmp_path: Path, make_setup: MakeSetup
+) -> None:
+    setup = make_setup(num_steps=9, accumulate_batches=2, checkpoint_every_steps=9, validate_every_steps=9)
+    messages = in_two_processes(train_poisoned, setup, divided_cache.path, tmp_path)
+    assert all("step 5: no finite gradients 3 times in a row" in message for message in messages)
+    assert [path.name for path in sorted(tmp_path.glob("step-*"))] == ["step-00000002.safetensors"]
+    bad = read_bad_step(tmp_path / "bad-steps/step-00000003.json")
+    assert [batch.number for batch in bad.batches] == [4, 5]
+    first, second = (batch.loss for batch in bad.batches)
+    assert first is not None
+    assert math.isfinite(first)
+    assert second is not None
+    assert math.isnan(second)
 
 
 def test_a_step_has_a_pass_for_every_process() -> None:
