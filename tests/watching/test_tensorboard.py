@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,28 @@ def test_a_run_is_logged_beside_its_own_watcher_and_ends_with_the_same_weights(
     heard = {(tag.rpartition("/")[2], step) for tag, step in events.sounds}
     assert heard == {("mixture", 1)} | {(part, step) for part in ("vocals", "instrumental") for step in (1, 2, 4)}
     assert events.images == events.sounds
+
+
+class FullDisk(Events):
+    """Has no room for what comes at steps 2 and 3."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        if global_step in (2, 3):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().add_scalar(tag, scalar_value, global_step)
+
+
+def test_a_full_disk_ends_the_log_and_not_the_run_and_is_told_once(
+    train_watched: Callable[..., RunFolder], watched_cache: Cache, tmp_path: Path
+) -> None:
+    events, notices = FullDisk(), list[str]()
+    log = TensorBoardLog(tmp_path / "tensorboard", watched_cache, open_writer=events.open)
+    folder = train_watched(tmp_path / "run", log.beside(Watcher(on_notice=notices.append)))
+    assert load_checkpoint(folder.last).progress["step"] == 4
+    assert [notice.partition(";")[0] for notice in notices] == [f"{tmp_path / 'tensorboard'}: No space left on device"]
+    assert "from step 2 on is lost" in notices[0]
+    assert {step for tag, _, step in events.scalars if tag == "validation/loss"} == {1, 4}
+    assert [step for _, step in events.opened] == [0, 2, 3]
 
 
 def test_a_missing_tensorboard_is_a_sentence_that_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

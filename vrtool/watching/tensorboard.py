@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -71,30 +72,49 @@ def open_writer(folder: Path, step: int) -> EventWriter:
 
 
 class TensorBoardLog:
-    """Writes what a Watcher is told to `folder`, which is made with the first event."""
+    """Writes what a Watcher is told to `folder`, which is made with the first event.
+
+    A disk that takes no more ends the log, of which the watcher is told, and not the run; the next validation tries
+    again.
+    """
 
     def __init__(self, folder: Path, cache: Cache, *, open_writer: OpenWriter = open_writer) -> None:
         self._folder, self._cache, self._open_writer = folder, cache, open_writer
         self._writer: EventWriter | None = None
         self._excerpts: tuple[Excerpt, ...] | None = None
         self._num_validations = 0
+        self._is_lost = False
 
     def beside(self, watcher: Watcher) -> Watcher:
         """Return a watcher that tells both `watcher` and this log."""
 
         def on_step(report: StepReport) -> None:
             watcher.on_step(report)
-            self.show_step(report)
+            if not self._is_lost:
+                self._try(watcher, report.step, lambda: self.show_step(report))
 
         def on_validation(step: int, result: ValidationResult) -> None:
             watcher.on_validation(step, result)
-            self.show_validation(step, result)
+            self._try(watcher, step, lambda: self.show_validation(step, result))
 
         def on_network(step: int, network: Network) -> None:
             watcher.on_network(step, network)
-            self.show_network(step, network)
+            self._try(watcher, step, lambda: self.show_network(step, network))
 
         return replace(watcher, on_step=on_step, on_validation=on_validation, on_network=on_network)
+
+    def _try(self, watcher: Watcher, step: int, show: Callable[[], None]) -> None:
+        try:
+            show()
+        except OSError as error:
+            # Its thread has ended, and closing it would raise the same once more.
+            self._writer = None
+            if not self._is_lost:
+                watcher.on_notice(
+                    f"{self._folder}: {error.strerror or error}; training goes on, but what TensorBoard would show "
+                    f"from step {step} on is lost until some space is free"
+                )
+            self._is_lost = True
 
     def show_step(self, report: StepReport) -> None:
         """Write a step's numbers, as often as the metrics have them."""
@@ -120,6 +140,7 @@ class TensorBoardLog:
                 tag = f"nSDR {stem}/{song.kind}/{song.name}"
                 _add_known(writer, tag, getattr(song, f"{stem}_nsdr_db"), step)
         writer.flush()
+        self._is_lost = False
 
     def show_network(self, step: int, network: Network) -> None:
         """Write what the network makes of a few songs, at the 1st, 2nd, 4th, 8th ... validation: audio is large."""
@@ -140,7 +161,8 @@ class TensorBoardLog:
     def close(self) -> None:
         """Write no more."""
         if self._writer is not None:
-            self._writer.close()
+            with suppress(OSError):
+                self._writer.close()
 
     def _writer_at(self, step: int) -> EventWriter:
         """Return the writer, made when the first event, of `step`, is to be written."""
