@@ -1,5 +1,6 @@
 """`vrtool evaluate` through its entry point."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -48,8 +49,8 @@ def test_json_is_one_strict_document_and_alone_on_standard_output(vrtool: Comman
     done = vrtool("evaluate", pairs, "--estimates", tmp_path / "stems", "--json")
     assert done.returncode == 1
     values = json.loads(done.stdout, parse_constant=refuse)
-    assert values["songs"][0]["estimate"]["vocals"] == pytest.approx(20, abs=0.01)
-    assert values["songs"][0]["estimate"]["instrumental"] is None
+    assert values["songs"][0]["estimate"]["vocals"]["nsdr_db"] == pytest.approx(20, abs=0.01)
+    assert values["songs"][0]["estimate"]["instrumental"]["nsdr_db"] is None
     assert len(values["problems"]) == 1
     assert "instrumental" in done.stderr
 
@@ -73,3 +74,87 @@ def test_a_folder_that_is_not_there_is_the_users_mistake(vrtool: Command, tmp_pa
     done = vrtool("evaluate", tmp_path / "nowhere", "--estimates", tmp_path / "stems")
     assert done.returncode == 2
     assert "nowhere" in done.stderr
+
+
+@pytest.fixture
+def stems(tmp_path: Path) -> Path:
+    write_stems(tmp_path / "stems" / "song [live]", vocals_level=0.9)
+    return tmp_path / "stems"
+
+
+def test_all_metrics_are_shown_when_asked_for(vrtool: Command, pairs: Path, stems: Path) -> None:
+    done = vrtool("evaluate", pairs, "--estimates", stems, "--metrics", "all")
+    assert done.returncode == 0
+    for words in (
+        "nSDR in dB",
+        "SI-SDR in dB",
+        "BSSEval v4",
+        "SDR",
+        "SAR",
+        "150 Hz",
+        "drop-outs",
+        "ideal mask, median",
+    ):
+        assert words in done.stdout
+
+
+def test_an_unknown_metric_is_the_users_mistake(vrtool: Command, pairs: Path, stems: Path) -> None:
+    done = vrtool("evaluate", pairs, "--estimates", stems, "--metrics", "pesq")
+    assert done.returncode == 2
+    assert "found pesq" in done.stderr
+
+
+def test_two_systems_are_compared_with_a_sign_test(vrtool: Command, pairs: Path, stems: Path, tmp_path: Path) -> None:
+    write_stems(tmp_path / "worse" / "song [live]", vocals_level=0.5)
+    done = vrtool("evaluate", pairs, "--estimates", stems, "--against", tmp_path / "worse")
+    assert done.returncode == 0
+    for words in ("A: stems, B: worse", "mixture, median", "A better", "20.0", "6.0", "p: exact"):
+        assert words in done.stdout
+    values = json.loads(
+        vrtool("evaluate", pairs, "--estimates", stems, "--against", tmp_path / "worse", "--json").stdout
+    )
+    assert values["systems"] == {"estimate": "stems", "against": "worse"}
+    of_vocals, of_music = values["sign_tests"]
+    assert (of_vocals["estimate_better"], of_vocals["against_better"], of_vocals["p_value"]) == (1, 0, 1.0)
+    assert of_music["ties"] == 1
+
+
+def test_systems_whose_folders_are_of_one_name_are_told_apart(vrtool: Command, pairs: Path, stems: Path) -> None:
+    done = vrtool("evaluate", pairs, "--estimates", stems, "--against", stems, "--json")
+    assert json.loads(done.stdout)["systems"] == {"estimate": str(stems), "against": str(stems)}
+
+
+def test_songs_without_vocals_and_vocals_alone_have_tables_of_their_own(vrtool: Command, tmp_path: Path) -> None:
+    for folder in ("music", "voices"):
+        write_stems(tmp_path / folder)
+    for name in ("vocals", "instrumental"):
+        write_stems(tmp_path / "stems" / name)
+    options = ("--instrumentals", tmp_path / "music", "--vocals", tmp_path / "voices")
+    done = vrtool("evaluate", *options, "--estimates", tmp_path / "stems")
+    assert done.returncode == 0
+    assert "songs without vocals" in done.stdout
+    assert "vocals alone" in done.stdout
+    assert "mixture" not in done.stdout
+
+
+def test_csv_is_written_beside_the_table(vrtool: Command, pairs: Path, stems: Path, tmp_path: Path) -> None:
+    done = vrtool("evaluate", pairs, "--estimates", stems, "--csv", tmp_path / "scores.csv")
+    assert "nSDR in dB" in done.stdout
+    with (tmp_path / "scores.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["system"], row["stem"]) for row in rows] == [
+        (system, stem) for system in ("stems", "mixture", "ideal_mask") for stem in ("vocals", "instrumental")
+    ]
+    assert float(rows[0]["nsdr_db"]) == pytest.approx(20, abs=0.01)
+
+
+def test_a_folder_for_csv_that_is_not_there_is_told_before_any_work(vrtool: Command, pairs: Path, stems: Path) -> None:
+    done = vrtool("evaluate", pairs, "--estimates", stems, "--csv", stems / "no folder" / "scores.csv")
+    assert done.returncode == 2
+    assert "no folder" in done.stderr
+
+
+def test_no_songs_at_all_is_the_users_mistake(vrtool: Command, stems: Path) -> None:
+    done = vrtool("evaluate", "--estimates", stems)
+    assert done.returncode == 2
+    assert "--instrumentals DIR" in done.stderr

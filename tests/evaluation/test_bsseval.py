@@ -14,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.signal
 
 from vrtool.audio.waveform import FloatArray
 from vrtool.evaluation.bsseval import BssEval, BssScores
 
 RATE = 4000
 MUSEVAL = {
-    "vocals": (12.788428612955055, 13.877644336226405, 20.28625928503413, 26.057879650810438),
-    "instrumental": (8.560751085840435, 21.313886994891696, 13.6178362452743, 10.791395770693724),
+    "vocals": (12.788449788648768, 13.877642086608532, 20.286340644759004, 26.057634319120982),
+    "instrumental": (8.560737295403417, 21.3136967195131, 13.617880549618855, 10.79139634805),
 }
 
 
@@ -33,8 +34,11 @@ def song() -> tuple[list[FloatArray], list[FloatArray]]:
     echo = np.pad(vocals, ((0, 0), (30, 0)))[::-1, : vocals.shape[1]]
     first = vocals + 0.2 * echo + 0.1 * instrumental + 0.05 * noise
     second = instrumental + 0.3 * np.pad(instrumental, ((0, 0), (600, 0)))[:, :-600] + 0.2 * vocals + 0.1 * more_noise
-    as_floats = [np.asarray(0.1 * samples, np.float32) for samples in (vocals, instrumental, first, second)]
-    return as_floats[:2], as_floats[2:]
+    # Rounded to 16 bits as all audio is for BSSEval, so that museval gets the same.
+    rounded = [
+        (np.rint(3277 * samples) / 32768).astype(np.float32) for samples in (vocals, instrumental, first, second)
+    ]
+    return rounded[:2], rounded[2:]
 
 
 def both_scores(sources: list[FloatArray], estimates: list[FloatArray]) -> list[BssScores]:
@@ -56,8 +60,8 @@ def as_tuple(score: BssScores) -> tuple[float, ...]:
 def test_scores_are_those_that_museval_gave() -> None:
     sources, estimates = song()
     vocals, instrumental = both_scores(sources, estimates)
-    assert as_tuple(vocals) == pytest.approx(MUSEVAL["vocals"], abs=1e-4)
-    assert as_tuple(instrumental) == pytest.approx(MUSEVAL["instrumental"], abs=1e-4)
+    assert as_tuple(vocals) == pytest.approx(MUSEVAL["vocals"], abs=1e-6)
+    assert as_tuple(instrumental) == pytest.approx(MUSEVAL["instrumental"], abs=1e-6)
 
 
 def fake_ffmpeg(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +84,7 @@ def test_scores_are_those_of_the_museval_installed(tmp_path: Path, monkeypatch: 
 
 def noise(seed: int, seconds: float = 3.0, num_channels: int = 1) -> FloatArray:
     rng = np.random.default_rng(seed)
-    return rng.standard_normal((num_channels, round(seconds * RATE))).astype(np.float32)
+    return 0.1 * rng.standard_normal((num_channels, round(seconds * RATE))).astype(np.float32)
 
 
 def test_interference_of_a_tenth_is_20_db_of_sir_and_nothing_else() -> None:
@@ -97,8 +101,8 @@ def test_a_gain_is_spatial_distortion_and_neither_interference_nor_artifact() ->
     score = first_score([vocals, instrumental], np.float32(0.5) * vocals)
     assert score.sdr_db == pytest.approx(6.0206, abs=1e-3)
     assert score.isr_db == pytest.approx(6.0206, abs=1e-3)
-    assert score.sir_db > 80
-    assert score.sar_db > 80
+    assert score.sir_db > 70
+    assert score.sar_db > 70  # 16 bits
 
 
 def test_noise_of_a_tenth_is_about_20_db_of_sar() -> None:
@@ -145,9 +149,19 @@ def test_a_perfect_estimate_has_an_infinite_sdr() -> None:
     assert first_score([vocals, instrumental], vocals).sdr_db == math.inf
 
 
-def test_a_silent_source_is_refused() -> None:
-    with pytest.raises(ValueError, match="silent"):
-        BssEval([noise(0), np.zeros_like(noise(0))], RATE)
+@pytest.mark.parametrize("level", [0.0, 1e-6])
+def test_where_a_source_is_silent_there_are_no_scores(level: float) -> None:
+    vocals = noise(0)
+    assert BssEval([vocals, np.float32(level) * noise(1)], RATE).score([vocals, vocals]) == [None, None]
+
+
+def test_an_empty_band_leaves_the_ratios_sensible() -> None:
+    # What a lossy encoder leaves: nothing above a half of the band, in either source.
+    low = [scipy.signal.resample(noise(seed, 3.0), 6 * RATE, axis=1).astype(np.float32) for seed in range(3)]
+    vocals, instrumental, artifacts = (np.float32(0.1) * samples for samples in low)
+    score = first_score([vocals, instrumental], vocals + np.float32(0.1) * instrumental + np.float32(0.1) * artifacts)
+    assert score.sir_db == pytest.approx(20, abs=1)
+    assert score.sar_db == pytest.approx(20, abs=1)
 
 
 def test_a_long_song_is_correlated_block_by_block() -> None:

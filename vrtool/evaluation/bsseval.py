@@ -5,6 +5,10 @@ Each estimate is projected onto what filters of 512 taps can make of its own tru
 The filters are those of the whole song, and ratios are taken in frames of one second (Stöter, Liutkus and Ito, "The
 2018 Signal Separation Evaluation Campaign", 2018). Numbers agree with those of the package museval, which takes ten
 times as long, holds a song's spectrum in memory several times and cannot be imported without ffmpeg's programs.
+
+All audio is rounded to 16 bits first, as it is in the files of such campaigns. Where a lossy file holds nothing above
+16 kHz, any filter would do there; unless that noise chooses one, rounding in the arithmetic chooses one that shouts,
+and frames, whose filtering begins in silence, are full of it: an SIR of -30 dB that should be 17.
 """
 
 from __future__ import annotations
@@ -44,28 +48,35 @@ class BssScores:
 class BssEval:
     """Judges estimates of the sources of one song, whose own correlations are computed once for all of them.
 
-    `sources` are samples (channel, sample) of one shape, none of them silent all through. Raises ValueError for a
-    silent one, whose estimate cannot be told from interference.
+    `sources` are samples (channel, sample) of one shape. If one of them is silent there are no scores: it takes two
+    sources that are heard to tell interference.
     """
 
     def __init__(self, sources: Sequence[FloatArray], sample_rate: int) -> None:
-        if any(not source.any() for source in sources):
-            raise ValueError("BSSEval compares sources of which none is silent")
-        self._sources = sources
+        self._sources = [_in_16_bits(source) for source in sources]
         self._num_channels, self._num_samples = sources[0].shape
         self._frame = min(round(FRAME_SECONDS * sample_rate), self._num_samples)
-        gram = _gram(_correlations(self._channels(), self._channels()))
-        self._of_all = _Projection(gram)
-        size = self._num_channels * FILTER_TAPS
-        self._of_one = [
-            _Projection(gram[start : start + size, start : start + size]) for start in range(0, len(gram), size)
-        ]
+        self._is_defined = all(source.any() for source in self._sources)
+        if self._is_defined:
+            gram = _gram(_correlations(self._channels(), self._channels()))
+            self._of_all = _Projection(gram)
+            size = self._num_channels * FILTER_TAPS
+            self._of_one = [
+                _Projection(gram[start : start + size, start : start + size]) for start in range(0, len(gram), size)
+            ]
 
     def score(self, estimates: Sequence[FloatArray | None]) -> list[BssScores | None]:
         """Return the scores of an estimate of each source: samples (channel, sample), or None where there is none.
 
         Frames in which a source or an estimate is silent are left out, as in SiSEC; None if that leaves no frame.
         """
+        if not self._is_defined:
+            return [None for _ in estimates]
+        rounded = [None if estimate is None else _in_16_bits(estimate) for estimate in estimates]
+        return [_median(frames) for frames in self._frame_ratios(rounded)]
+
+    def _frame_ratios(self, estimates: Sequence[FloatArray | None]) -> list[list[tuple[float, ...]]]:
+        """Return SDR, ISR, SIR and SAR of the frames of each estimate that have them."""
         filters = [
             None if estimate is None else self._filters(number, estimate) for number, estimate in enumerate(estimates)
         ]
@@ -82,7 +93,7 @@ class BssEval:
                     # Above the filtered own source lie all sources, filtered.
                     projections = [self._filtered(own, chosen[0]), self._filtered(spectra, chosen[1])]
                     frames[number].append(_ratios(self._sources[number][:, within], estimate[:, within], *projections))
-        return [_median(found) for found in frames]
+        return frames
 
     def _channels(self) -> list[FloatArray]:
         """Return all channels of all sources, each (sample,)."""
@@ -138,6 +149,14 @@ class _Projection:
             ridge = TRACE_OF_NOISE * np.mean(np.diag(self._gram)) * np.eye(len(self._gram))
             factor = scipy.linalg.cho_factor(self._gram + ridge)
         return factor
+
+
+def _in_16_bits(samples: FloatArray) -> FloatArray:
+    """Return samples rounded to what 16 bits hold, though not clipped to it."""
+    rounded: FloatArray = samples * np.float32(1 << 15)
+    np.rint(rounded, out=rounded)
+    rounded /= np.float32(1 << 15)
+    return rounded
 
 
 def _correlations(left: Sequence[FloatArray], right: Sequence[FloatArray]) -> Array:

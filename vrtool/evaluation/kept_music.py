@@ -21,8 +21,8 @@ BASS_HZ = 150.0
 """Bass drum and bass guitar lie below; of voices only the lowest notes of low ones."""
 BASS_WINDOW_SECONDS = 0.2
 """Windows so long that what is next to BASS_HZ is told apart to 10 Hz."""
-SMALLEST_BASS_SHARE_DB = -60.0
-"""With less of its energy below BASS_HZ than this, music has no bass: rumble and rounding would be compared."""
+SMALLEST_BASS_SHARE_DB = -40.0
+"""Music with less of its energy below BASS_HZ has no bass that could be heard: rumble would be compared."""
 
 WINDOW_SECONDS = 0.02
 """A period of 50 Hz: the energy of windows shorter than that follows the bass's wave, not its loudness."""
@@ -46,7 +46,7 @@ def bass_kept_db(truth: FloatArray, estimate: FloatArray, sample_rate: int) -> f
     """Return the energy below 150 Hz of an estimated instrumental relative to the true one's, in dB, over a whole song.
 
     Both samples (channel, sample) of one shape. 0 where the bass is as loud as it was, negative where it has thinned
-    out, -inf where nothing is left. None for music without bass (less than -60 dB of its energy). Energy is that of
+    out, -inf where nothing is left. None for music without bass (less than -40 dB of its energy). Energy is that of
     the bins with centres below 150 Hz, in Hann windows of 0.2 s a quarter apart, summed over channels.
     """
     true_bass, total = _bass_energy(truth, sample_rate)

@@ -1,116 +1,142 @@
-"""Scoring a folder of pairs: a network's stems, or stems that any system has written."""
+"""Scoring folders of songs: pairs, songs without vocals and vocals alone, by a network or from written stems."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from vrtool.audio.distortion import nsdr
 from vrtool.audio.spectrogram import StftSpec
-from vrtool.audio.waveform import Waveform
-from vrtool.dataset.folders import printable_name
-from vrtool.dataset.library import Discovery, Problem, find_pairs
+from vrtool.dataset.library import Discovery, Problem, Track, find_pairs, find_tracks
 from vrtool.errors import AudioError, InputError
 from vrtool.evaluation.ideal_mask import ideal_mask_stems
-from vrtool.evaluation.results import Evaluation, SongScores, StemScores
-from vrtool.evaluation.songs import Song, find_estimate, read_estimate, read_song
-from vrtool.separation.separator import Separator
+from vrtool.evaluation.judge import Estimates, SongJudge
+from vrtool.evaluation.metrics import MetricName
+from vrtool.evaluation.results import Evaluation, SongScores, System
+from vrtool.evaluation.songs import read_song
+from vrtool.evaluation.systems import Estimator
 
 OnProgress = Callable[[int, int], None]
 """Told how many songs are done, and of how many."""
 
-Estimator = Callable[[Song, list[Problem]], StemScores]
-"""Scores the estimates of one song; adds a problem for a stem that it cannot score."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSettings:
+    """What is measured, and how many songs at a time."""
+
+    metrics: tuple[MetricName, ...] = ("nsdr",)
+    num_jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if self.num_jobs < 1:
+            raise InputError(f"at least one song has to be scored at a time, found {self.num_jobs}")
 
 
-def evaluate_model(pairs: Path, separator: Separator, *, on_progress: OnProgress | None = None) -> Evaluation:
-    """Return the scores of the stems that `separator` makes of the pairs below `pairs`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scored:
+    """What came of one song."""
 
-    Songs that cannot be read become problems, the rest are scored. Raises InputError if there are no pairs.
+    song: SongScores | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+
+def find_songs(
+    *, pairs: Sequence[Path] = (), instrumentals: Sequence[Path] = (), vocals: Sequence[Path] = ()
+) -> Discovery:
+    """Return the songs in folders of pairs (MUSDB18's layout among others), of instrumentals and of vocals.
+
+    Raises InputError if a folder is missing or has no song in it.
     """
+    found = [(root, find_pairs(root)) for root in pairs]
+    found += [(root, find_tracks(root, "instrumental")) for root in instrumentals]
+    found += [(root, find_tracks(root, "vocal")) for root in vocals]
+    for root, discovery in found:
+        if not discovery.tracks:
+            raise InputError(
+                f"{root} holds no pairs to evaluate; expected song folders with mixture.* and stems in them"
+            )
+    return Discovery(
+        tracks=[track for _, discovery in found for track in discovery.tracks],
+        problems=[problem for _, discovery in found for problem in discovery.problems],
+    )
 
-    def score(song: Song, _problems: list[Problem]) -> StemScores:
-        stems = separator.separate(song.mixture)
-        return _score_stems(song, vocals=stems.vocals, instrumental=stems.instrumental)
 
-    return _evaluate(_discover(pairs), score, separator.stft, on_progress)
-
-
-def evaluate_estimates(
-    pairs: Path, estimates: Path, *, stft: StftSpec | None = None, on_progress: OnProgress | None = None
+def evaluate(
+    songs: Discovery,
+    estimators: Mapping[System, Estimator],
+    *,
+    names: Mapping[System, str] | None = None,
+    settings: EvaluationSettings | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Evaluation:
-    """Return the scores of the stems in `estimates`/<song>/{vocals,instrumental}.* for the pairs below `pairs`.
+    """Return the scores of the stems that each estimator, "estimate" and perhaps "against", has of the songs.
 
-    The ideal mask is that of `stft` (default: 44100 Hz, n_fft 2048, hop 1024). Missing or misfit stems become problems,
-    the rest are scored. Raises InputError if there are no pairs, or no estimates of any.
+    The ideal mask is on the STFT of the first estimator that has one (else 44100 Hz, n_fft 2048, hop 1024). Songs and
+    stems that cannot be scored become problems, the rest are scored. Raises InputError where an estimator has none.
     """
-    if not estimates.is_dir():
-        raise InputError(f"{estimates}: expected a folder with a folder of stems per song; there is none")
-    discovery = _discover(pairs)
-    folders = {
-        printable_name(path.relative_to(estimates).as_posix()): path for path in estimates.rglob("*") if path.is_dir()
-    }
-    if not any(track.name in folders for track in discovery.tracks):
-        raise InputError(
-            f"{estimates} holds estimates of none of the {len(discovery.tracks)} songs in {pairs}; expected folders "
-            f"named like {discovery.tracks[0].name}, with vocals.* and instrumental.* in them"
-        )
+    settings = settings or EvaluationSettings()
+    for estimator in estimators.values():
+        estimator.check(songs.tracks)
+    stft = next((known for estimator in estimators.values() if (known := estimator.stft) is not None), StftSpec())
 
-    def score(song: Song, problems: list[Problem]) -> StemScores:
-        folder = folders.get(song.name)
-        if folder is None:
-            reason = f"no estimates; expected vocals.* and instrumental.* in {estimates / song.name}"
-            problems.append(Problem(path=song.name, reason=reason))
-            return StemScores(vocals=None, instrumental=None)
-        vocals = _read_or_note(folder, "vocals", song, problems)
-        instrumental = _read_or_note(folder, "instrumental", song, problems)
-        return _score_stems(song, vocals=vocals, instrumental=instrumental)
-
-    return _evaluate(discovery, score, stft or StftSpec(), on_progress)
-
-
-def _discover(pairs: Path) -> Discovery:
-    discovery = find_pairs(pairs)
-    if not discovery.tracks:
-        raise InputError(f"{pairs} holds no pairs to evaluate; expected song folders with mixture.* and stems in them")
-    return discovery
-
-
-def _evaluate(discovery: Discovery, estimator: Estimator, stft: StftSpec, on_progress: OnProgress | None) -> Evaluation:
-    problems = list(discovery.problems)
-    songs: list[SongScores] = []
-    for number, track in enumerate(discovery.tracks):
+    def score(track: Track) -> _Scored:
+        problems: list[Problem] = []
         try:
-            songs.append(_score_song(read_song(track), estimator, stft, problems))
+            return _Scored(song=_score_song(track, estimators, settings.metrics, stft, problems), problems=problems)
         except (AudioError, InputError, OSError) as error:
-            problems.append(Problem(path=track.name, reason=str(error)))
-        if on_progress is not None:
-            on_progress(number + 1, len(discovery.tracks))
-    return Evaluation(songs=tuple(songs), problems=tuple(problems))
+            return _Scored(problems=[*problems, Problem(path=track.name, reason=str(error))])
+
+    scored = _in_threads(score, songs.tracks, settings.num_jobs, on_progress)
+    return Evaluation(
+        metrics=settings.metrics,
+        names=dict(names) if names is not None else {system: system for system in estimators},
+        songs=tuple(result.song for result in scored if result.song is not None),
+        problems=(*songs.problems, *(problem for result in scored for problem in result.problems)),
+    )
 
 
-def _score_song(song: Song, estimator: Estimator, stft: StftSpec, problems: list[Problem]) -> SongScores:
-    ideal = ideal_mask_stems(song.mixture, song.truth, stft)
+def _in_threads(
+    score: Callable[[Track], _Scored], tracks: Sequence[Track], num_jobs: int, on_progress: OnProgress | None
+) -> list[_Scored]:
+    """Return what came of each track, in their order."""
+    # Threads: a network is loaded once, and numpy, scipy and torch let go of the interpreter while they compute.
+    executor = ThreadPoolExecutor(num_jobs)
+    try:
+        futures = [executor.submit(score, track) for track in tracks]
+        for num_done, future in enumerate(as_completed(futures), start=1):
+            future.result()  # what is no song's fault ends it all at once
+            if on_progress is not None:
+                on_progress(num_done, len(tracks))
+        return [future.result() for future in futures]
+    finally:
+        # After Ctrl-C the songs that have begun are finished, and no other begins.
+        executor.shutdown(cancel_futures=True)
+
+
+def _score_song(
+    track: Track,
+    estimators: Mapping[System, Estimator],
+    metrics: tuple[MetricName, ...],
+    stft: StftSpec,
+    problems: list[Problem],
+) -> SongScores:
+    song = read_song(track)
+    judge = SongJudge(song, track.kind, metrics)
+
+    def systems() -> Iterator[tuple[System, Estimates]]:
+        # One after another: each is as large as the song, and gone when it has been scored.
+        for system, estimator in estimators.items():
+            yield system, estimator.estimate(song, track.kind, problems)
+        if track.kind == "pair":
+            yield "mixture", {"vocals": song.mixture, "instrumental": song.mixture}
+            ideal = ideal_mask_stems(song.mixture, song.truth, stft)
+            yield "ideal_mask", {"vocals": ideal.vocals, "instrumental": ideal.instrumental}
+
     return SongScores(
         name=song.name,
+        kind=track.kind,
         duration_seconds=song.mixture.duration_seconds,
-        estimate=estimator(song, problems),
-        mixture=_score_stems(song, vocals=song.mixture, instrumental=song.mixture),
-        ideal_mask=_score_stems(song, vocals=ideal.vocals, instrumental=ideal.instrumental),
+        scores={system: judge.score(estimates) for system, estimates in systems()},
+        silent_stems=judge.silent_stems,
     )
-
-
-def _score_stems(song: Song, *, vocals: Waveform | None, instrumental: Waveform | None) -> StemScores:
-    return StemScores(
-        vocals=None if vocals is None else nsdr(song.truth.vocals.samples, vocals.samples),
-        instrumental=(None if instrumental is None else nsdr(song.truth.instrumental.samples, instrumental.samples)),
-    )
-
-
-def _read_or_note(folder: Path, stem: str, song: Song, problems: list[Problem]) -> Waveform | None:
-    """Return a song's estimate of `stem`, or None and a problem more if it is missing or does not fit."""
-    try:
-        return read_estimate(find_estimate(folder, stem), song.mixture)
-    except (AudioError, InputError, OSError) as error:
-        problems.append(Problem(path=song.name, reason=str(error)))
-        return None

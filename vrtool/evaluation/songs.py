@@ -12,6 +12,7 @@ from vrtool.dataset.folders import comparable_name
 from vrtool.dataset.library import Role, Track
 from vrtool.dataset.sources import TOLERATED_SECONDS, read_sources
 from vrtool.errors import AudioError
+from vrtool.evaluation.metrics import Stem
 from vrtool.separation.stems import Stems, check_mixture, fit_length
 
 # Estimates were made from the very mixture; what is lost or added is a few frames of a codec or an STFT.
@@ -19,7 +20,7 @@ MAX_ESTIMATE_DIFFERENCE_SECONDS = 0.1
 
 TRUE_STEMS: tuple[Role, ...] = ("instrumental", "vocals")
 
-STEM_NAMES = {
+STEM_NAMES: dict[Stem, tuple[str, ...]] = {
     "vocals": ("vocals",),
     "instrumental": ("instrumental", "accompaniment", "no_vocals"),
 }
@@ -28,7 +29,7 @@ STEM_NAMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Song:
-    """A pair with its audio: mixture and true stems agree in sample rate, channels and length."""
+    """A song with its audio: mixture and true stems agree in sample rate, channels and length."""
 
     name: str
     mixture: Waveform
@@ -36,11 +37,14 @@ class Song:
 
 
 def read_song(track: Track) -> Song:
-    """Return the audio of a pair at its mixture's sample rate, mono signals broadcast where another has two channels.
+    """Return the audio of a song at its mixture's sample rate, mono signals broadcast where another has two channels.
 
-    Raises AudioError if a file is broken, the signals differ in length by more than half a second, have more than two
-    channels or samples that are not finite.
+    A song without vocals, or vocals alone, is its own mixture and one true stem; the other stem is silent. Raises
+    AudioError if a file is broken, the signals differ in length by more than half a second, have more than two channels
+    or samples that are not finite.
     """
+    if track.kind != "pair":
+        return _read_single(track)
     mixture = _checked(read_sources(track.sources["mixture"]), "mixture")
     instrumental, vocals = (
         _checked(read_sources(track.sources[role], sample_rate=mixture.sample_rate), role) for role in TRUE_STEMS
@@ -61,8 +65,21 @@ def read_song(track: Track) -> Song:
     )
 
 
-def find_estimate(folder: Path, stem: str) -> Path:
-    """Return the file in `folder` that holds `stem` ("vocals" or "instrumental"), under any name and suffix in use.
+def _read_single(track: Track) -> Song:
+    """Return a track of one stem as a song whose other stem is silent."""
+    ((role, sources),) = track.sources.items()
+    mixture = _checked(read_sources(sources), role)
+    # One zero, seen as many times as there are samples.
+    silence = Waveform(
+        samples=np.broadcast_to(np.zeros((), np.float32), mixture.samples.shape), sample_rate=mixture.sample_rate
+    )
+    is_vocals = role == "vocals"
+    truth = Stems(vocals=mixture if is_vocals else silence, instrumental=silence if is_vocals else mixture)
+    return Song(name=track.name, mixture=mixture, truth=truth)
+
+
+def find_estimate(folder: Path, stem: Stem) -> Path:
+    """Return the file in `folder` that holds `stem` (vocals or instrumental), under any name and suffix in use.
 
     Raises AudioError if there is none, or more than one to choose from.
     """
