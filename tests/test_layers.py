@@ -22,13 +22,15 @@ MAY_IMPORT = {
     "atomic": {"errors", "locking"},
     "processes": set[str](),
     "audio": BASE,
+    "drawing": AUDIO,
     "dataset": AUDIO,
     "model": AUDIO,
-    **dict.fromkeys(("preparation", "inspection", "training", "separation"), AUDIO | {"dataset", "model"}),
+    **dict.fromkeys(("preparation", "inspection", "training"), AUDIO | {"dataset", "model"}),
+    "separation": AUDIO | {"dataset", "model", "drawing"},
     # Evaluation stands on separation.
     "evaluation": AUDIO | {"dataset", "model", "separation"},
     # Watching a run takes listening to what it makes.
-    "watching": AUDIO | {"dataset", "model", "training", "separation"},
+    "watching": AUDIO | {"dataset", "model", "training", "separation", "drawing"},
     # A recipe only assembles the classes of their owners, and asks the architecture which of its settings it reads.
     "recipe": {
         "errors",
@@ -39,13 +41,15 @@ MAY_IMPORT = {
         "training.config",
     },
     "cli": AUDIO
-    | {"dataset", "model", "preparation", "inspection", "training", "separation", "evaluation", "watching", "recipe"},
+    | {"dataset", "model", "preparation", "inspection", "training", "separation", "evaluation", "watching", "recipe"}
+    | {"drawing"},
     "__init__": {"model"},
     "__main__": {"cli"},
 }
 
 # Each dependency has one home.
 HOMES = {
+    "matplotlib": {"drawing"},
     "distributed": {"preparation/cluster.py"},
     "h5py": {"dataset/track_file.py"},
     "numba": {"dataset/kernels.py", "dataset/rows.py"},

@@ -14,11 +14,11 @@ from vrtool.dataset.cache import Cache
 from vrtool.dataset.examples import ExampleBuilder
 from vrtool.dataset.plan import ExamplePlan
 from vrtool.dataset.track import Kind
+from vrtool.drawing.picture import ByteArray, spectrogram_levels
 from vrtool.errors import InputError
 from vrtool.separation.separator import Separator
 from vrtool.separation.stems import Stems
 from vrtool.training.validation import validation_set
-from vrtool.watching.picture import ByteArray, spectrogram_levels
 
 NUM_EXCERPTS = 4
 SECONDS = 10.0

@@ -9,8 +9,8 @@ from html import escape
 from vrtool.audio.snippet import mp3_bytes
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import Waveform
+from vrtool.drawing.picture import DYNAMIC_RANGE_DB, ByteArray, frequency_share, png, row_edges_hz
 from vrtool.watching.excerpts import Separated
-from vrtool.watching.picture import DYNAMIC_RANGE_DB, ByteArray, frequency_share, png, row_edges_hz
 from vrtool.watching.words import decibels
 
 MARKS_HZ = {100: "100 Hz", 1000: "1 kHz", 10000: "10 kHz"}

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from vrtool.audio.waveform import FloatArray
 from vrtool.dataset.cache import Cache
+from vrtool.drawing.picture import palette
 from vrtool.errors import InputError
 from vrtool.model.network import Network
 from vrtool.separation.separator import Separator
@@ -20,7 +21,6 @@ from vrtool.training.trainer import METRICS_EVERY_STEPS
 from vrtool.training.validation import ValidationResult
 from vrtool.training.watcher import StepReport, Watcher
 from vrtool.watching.excerpts import Excerpt, Separated, choose_excerpts, separate_excerpt
-from vrtool.watching.picture import palette
 from vrtool.watching.words import STEMS
 
 

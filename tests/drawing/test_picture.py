@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vrtool.audio.spectrogram import StftSpec, stft
-from vrtool.watching.picture import NUM_ROWS, frequency_share, palette, png, spectrogram_levels
+from vrtool.drawing.picture import NUM_ROWS, frequency_share, palette, png, spectrogram_levels
 
 SPEC = StftSpec(sample_rate=16000, n_fft=1024, hop_length=512)
 
