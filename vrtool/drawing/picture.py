@@ -34,25 +34,49 @@ def spectrogram_levels(spectrogram: ComplexArray, spec: StftSpec, loudest: float
     `spectrogram` is complex (channel, bin, frame). Rows go from high frequency to low, each as many octaves tall.
     """
     magnitude: FloatArray = np.abs(spectrogram).mean(axis=0)
-    edges_hz = row_edges_hz(spec)
-    rows = []
-    for low_hz, high_hz in pairwise(edges_hz):
-        first = low_hz * spec.n_fft / spec.sample_rate
-        last = high_hz * spec.n_fft / spec.sample_rate
-        # Down where bins lie further apart than rows, the nearest one; above, the loudest of those within the row.
-        start = min(round((first + last) / 2), len(magnitude) - 1)
-        within = range(math.ceil(first), math.floor(last) + 1)
-        rows.append(magnitude[within.start : within.stop].max(axis=0) if len(within) > 1 else magnitude[start])
-    decibels = 20.0 * np.log10(np.maximum(np.stack(rows[::-1]) / max(loudest, SMALLEST_MAGNITUDE), SMALLEST_MAGNITUDE))
-    share = np.clip(1.0 + decibels / DYNAMIC_RANGE_DB, 0.0, 1.0)
+    rows = row_magnitudes(magnitude.T, spec, NUM_ROWS).T[::-1]
+    share = np.clip(1.0 + relative_db(rows, loudest) / DYNAMIC_RANGE_DB, 0.0, 1.0)
     levels: ByteArray = np.rint(255.0 * share).astype(np.uint8)
     return levels
 
 
-def row_edges_hz(spec: StftSpec) -> npt.NDArray[np.float64]:
-    """Return the frequencies between which the rows lie, from low to high: shape (NUM_ROWS + 1,)."""
+def relative_db(magnitude: FloatArray, loudest: float) -> FloatArray:
+    """Return magnitudes in dB relative to `loudest`, -180 for silence."""
+    share = np.maximum(magnitude / max(loudest, SMALLEST_MAGNITUDE), SMALLEST_MAGNITUDE)
+    decibels: FloatArray = 20.0 * np.log10(share)
+    return decibels
+
+
+def row_magnitudes(magnitude: FloatArray, spec: StftSpec, num_rows: int) -> FloatArray:
+    """Return the magnitude (frame, row) that stands for each row of a picture, given those of bins (frame, bin).
+
+    Rows go from low frequency to high, each as many octaves tall: where bins lie further apart than rows, the nearest
+    one, above the loudest of those within the row.
+    """
+    bounds = _row_bounds(spec, num_rows)
+    # A bin more, for the end of the last row must be one that there is.
+    padded = np.pad(magnitude, ((0, 0), (0, 1)))
+    rows: FloatArray = np.maximum.reduceat(padded, bounds.ravel(), axis=1)[:, ::2]
+    return rows
+
+
+@lru_cache(maxsize=8)
+def _row_bounds(spec: StftSpec, num_rows: int) -> npt.NDArray[np.intp]:
+    """Return the first bin of each row and the one after its last: shape (row, 2)."""
+    bounds = []
+    for low_hz, high_hz in pairwise(row_edges_hz(spec, num_rows)):
+        first = low_hz * spec.n_fft / spec.sample_rate
+        last = high_hz * spec.n_fft / spec.sample_rate
+        nearest = min(round((first + last) / 2), spec.num_bins - 1)
+        within = (math.ceil(first), min(math.floor(last) + 1, spec.num_bins))
+        bounds.append(within if within[1] - within[0] > 1 else (nearest, nearest + 1))
+    return np.array(bounds, np.intp)
+
+
+def row_edges_hz(spec: StftSpec, num_rows: int = NUM_ROWS) -> npt.NDArray[np.float64]:
+    """Return the frequencies between which the rows lie, from low to high: shape (num_rows + 1,)."""
     highest_hz = min(HIGHEST_HZ, spec.sample_rate / 2)
-    return np.geomspace(min(LOWEST_HZ, highest_hz / 2), highest_hz, NUM_ROWS + 1)
+    return np.geomspace(min(LOWEST_HZ, highest_hz / 2), highest_hz, num_rows + 1)
 
 
 def frequency_share(frequency_hz: float, spec: StftSpec) -> float:
