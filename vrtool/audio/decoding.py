@@ -26,25 +26,26 @@ def probe_audio(path: Path) -> AudioInfo:
 
 
 @contextlib.contextmanager
-def open_audio(path: Path) -> Iterator[Reader]:
+def open_audio(path: Path, stream: int = 0) -> Iterator[Reader]:
     """Open an audio file for its header and its blocks, which are decoded as they are asked for, in constant memory.
 
-    Integer samples are scaled to ±1, floating ones are passed as they are, beyond ±1 and non-finite ones included.
-    Errors as of `probe_audio`, and AudioError from the blocks where a file is damaged or ends before its time.
+    `stream` counts the audio streams of a container that holds several. Integer samples are scaled to ±1, floating ones
+    are passed as they are, beyond ±1 and non-finite ones included. Errors as of `probe_audio`, and AudioError from the
+    blocks where a file is damaged or ends before its time.
     """
     _refuse_unopenable(path)
     refuse_truncated(path)
-    reader = _open_reader(path)
+    reader = _open_reader(path, stream)
     try:
         yield reader
     finally:
         reader.close()
 
 
-def _open_reader(path: Path) -> Reader:
-    if path.suffix.lower() not in SOUNDFILE_SUFFIXES:
+def _open_reader(path: Path, stream: int) -> Reader:
+    if stream > 0 or path.suffix.lower() not in SOUNDFILE_SUFFIXES:
         try:
-            return FfmpegReader(path)
+            return FfmpegReader(path, stream)
         except RefusedError as error:
             raise AudioError(
                 f"{path}: expected audio, found what ffmpeg cannot read ({error}); is the file complete, and audio "

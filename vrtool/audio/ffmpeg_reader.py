@@ -19,12 +19,12 @@ STATES_DURATION = frozenset({"mov", "wav", "flac", "tta", "wv", "aiff", "caf", "
 
 
 class FfmpegReader:
-    """The first audio stream of a file open in ffmpeg.
+    """An audio stream of a file open in ffmpeg, the first one if `stream` is 0.
 
-    Raises RefusedError where ffmpeg cannot read the file, and AudioError if there is no audio in it.
+    Raises RefusedError where ffmpeg cannot read the file, and AudioError if it has not so many audio streams.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, stream: int = 0) -> None:
         self._path = path
         try:
             # The prefix keeps a name like "live:take.m4a" from being taken for an address, and a playlist in
@@ -35,7 +35,11 @@ class FfmpegReader:
         if not self._container.streams.audio:
             self._container.close()
             raise AudioError(f"{path}: expected an audio stream, found a file without one; nothing can be decoded")
-        self._stream = self._container.streams.audio[0]
+        num_streams = len(self._container.streams.audio)
+        if stream >= num_streams:
+            self._container.close()
+            raise AudioError(f"{path}: expected {stream + 1} audio streams or more, found {num_streams}")
+        self._stream = self._container.streams.audio[stream]
         codec = _decoder(self._stream)
         if codec is None or codec.sample_rate < 1 or codec.layout.nb_channels < 1:
             self._container.close()

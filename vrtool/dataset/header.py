@@ -33,6 +33,7 @@ class SourceIdentity:
     sha256: str
     sample_rate: int
     num_channels: int
+    stream: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

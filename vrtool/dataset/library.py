@@ -9,6 +9,7 @@ from typing import Literal
 from vrtool.dataset.folders import Folder, comparable_name, first_names, printable_name, scan_library
 from vrtool.dataset.matching import INSTRUMENT_FOLDERS, MIXTURE_FOLDERS, match_by_name
 from vrtool.dataset.song_folder import EXPECTED, is_song_folder, song_sources, subtracted
+from vrtool.dataset.stem_file import stem_file_name, stem_sources, take_stem_files
 from vrtool.dataset.track import Discovery, Kind, Problem, Role, Source, Track
 
 __all__ = ["Discovery", "Kind", "Problem", "Role", "Source", "Track", "find_pairs", "find_tracks"]
@@ -35,12 +36,15 @@ def find_tracks(root: Path, kind: Literal["instrumental", "vocal"]) -> Discovery
 def find_pairs(root: Path) -> Discovery:
     """Return the pairs of a library, and all audio in it that belongs to none.
 
-    At any depth, `root` itself included, a pair is a song's folder (see `song_folder`) or a file in
-    `mixtures` with the file of the same name in `instruments` beside it (see `matching`). Raises InputError
-    unless `root` is a folder with at least one audio file in it.
+    At any depth, `root` itself included, a pair is a song's folder (see `song_folder`), a file in `mixtures` with
+    the file of the same name in `instruments` beside it (see `matching`), or a file that holds a song's stems as
+    streams (see `stem_file`). Raises InputError unless `root` is a folder with at least one audio file in it.
     """
-    folder, problems = scan_library(root)
-    tracks: list[Track] = []
+    whole, problems = scan_library(root)
+    stem_files, folder = take_stem_files(whole)
+    tracks = [
+        Track(name=_name(stem_file_name(path), root), kind="pair", sources=stem_sources(path)) for path in stem_files
+    ]
     _collect_pairs(folder, root, tracks, problems)
     return Discovery(tracks=_sorted(tracks), problems=problems)
 

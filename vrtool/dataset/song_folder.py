@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from vrtool.dataset.folders import Folder, comparable_name
@@ -53,7 +54,7 @@ def song_sources(folder: Folder) -> Sources | Problem:
 
 def subtracted(sources: tuple[Source, ...]) -> tuple[Source, ...]:
     """Return the same sources with their gains negated."""
-    return tuple(Source(path=source.path, gain=-source.gain) for source in sources)
+    return tuple(replace(source, gain=-source.gain) for source in sources)
 
 
 def _part(path: Path) -> str | None:

@@ -42,7 +42,7 @@ def open_sources(
     end, if lengths differ by more than half a second; InputError if a file is missing.
     """
     with ExitStack() as stack:
-        readers = [stack.enter_context(open_audio(source.path)) for source in sources]
+        readers = [stack.enter_context(open_audio(source.path, source.stream)) for source in sources]
         _check_channels(sources, readers)
         rate = sample_rate or max(reader.info.sample_rate for reader in readers)
         streams = [_resampled(*opened, rate, on_block) for opened in zip(sources, readers, strict=True)]

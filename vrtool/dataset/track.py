@@ -13,10 +13,14 @@ Role = Literal["mixture", "instrumental", "vocals"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A file that is part of a signal, and the linear gain it has in it: -1 where it is subtracted."""
+    """A file that is part of a signal, and the linear gain it has in it: -1 where it is subtracted.
+
+    `stream` counts the audio streams of a container that holds several, from 0.
+    """
 
     path: Path
     gain: float = 1.0
+    stream: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,12 +36,12 @@ def finished_header(task: TrackTask) -> TrackHeader | None:
         return None
     if (header.alignment is not None) != (task.align_pairs and can_be_aligned(task.track)):
         return None
-    known = {(source.role, source.path, source.gain): source for source in header.sources}
+    known = {(source.role, source.path, source.gain, source.stream): source for source in header.sources}
     current = list(_stored_sources(task.track))
     if len(known) != len(current):
         return None
     for role, source in current:
-        before = known.get((role, str(source.path), source.gain))
+        before = known.get((role, str(source.path), source.gain, source.stream))
         if before is None or not _is_same(source.path, before):
             return None
     return header
@@ -73,6 +73,7 @@ def _identify(source: Source, role: Role, stft: StftSpec, hashes: dict[Path, str
         sha256=hashes[source.path],
         sample_rate=sample_rate,
         num_channels=num_channels,
+        stream=source.stream,
     )
 
 
