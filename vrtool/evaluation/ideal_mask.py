@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vrtool.audio.spectrogram import BLOCK_FRAMES, ComplexArray, StftSpec, stft
+from vrtool.audio.signal import ArraySignal
+from vrtool.audio.spectrogram import ComplexArray, StftSpec, stft_blocks
 from vrtool.audio.waveform import FloatArray, Waveform, resample
 from vrtool.separation.chunking import MaskPiece
 from vrtool.separation.stems import Stems, split_mixture
@@ -18,15 +19,16 @@ def ideal_mask_stems(mixture: Waveform, truth: Stems, spec: StftSpec) -> Stems:
     The waveforms agree in rate, channels and length. They pass through the STFT of `spec` at its rate, and back, just
     as they do when a network separates them.
     """
-    instrumental, vocals = (
-        stft(resample(waveform, spec.sample_rate).samples, spec) for waveform in (truth.instrumental, truth.vocals)
-    )
+    signals = [
+        ArraySignal(resample(waveform, spec.sample_rate).samples) for waveform in (truth.instrumental, truth.vocals)
+    ]
 
-    def masks(mixture_spectrogram: ComplexArray) -> Iterator[MaskPiece]:
-        for start in range(0, mixture_spectrogram.shape[2], BLOCK_FRAMES):
-            frames = slice(start, start + BLOCK_FRAMES)
-            mask = _amplitude_ratio(instrumental[:, :, frames], vocals[:, :, frames])
-            yield MaskPiece(start_frame=start, mask=mask)
+    def masks(_: ComplexArray) -> Iterator[MaskPiece]:
+        # Block by block: the spectrograms of both stems would be the largest arrays of an evaluation.
+        start = 0
+        for instrumental, vocals in zip(*(stft_blocks(signal, spec) for signal in signals), strict=True):
+            yield MaskPiece(start_frame=start, mask=_amplitude_ratio(instrumental, vocals).transpose(0, 2, 1))
+            start += instrumental.shape[1]
 
     return split_mixture(mixture, spec, masks)
 

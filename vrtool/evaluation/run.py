@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +11,10 @@ from vrtool.audio.spectrogram import StftSpec
 from vrtool.dataset.library import Discovery, Problem, Track, find_pairs, find_tracks
 from vrtool.errors import AudioError, InputError
 from vrtool.evaluation.ideal_mask import ideal_mask_stems
-from vrtool.evaluation.judge import Estimates, SongJudge
-from vrtool.evaluation.metrics import MetricName
+from vrtool.evaluation.judge import Estimates, SongJudge, StemScores
+from vrtool.evaluation.metrics import MetricName, Stem
 from vrtool.evaluation.results import Evaluation, SongScores, System
-from vrtool.evaluation.songs import read_song
+from vrtool.evaluation.songs import Song, read_song
 from vrtool.evaluation.systems import Estimator
 
 OnProgress = Callable[[int, int], None]
@@ -124,19 +124,22 @@ def _score_song(
     song = read_song(track)
     judge = SongJudge(song, track.kind, metrics)
 
-    def systems() -> Iterator[tuple[System, Estimates]]:
-        # One after another: each is as large as the song, and gone when it has been scored.
-        for system, estimator in estimators.items():
-            yield system, estimator.estimate(song, track.kind, problems)
-        if track.kind == "pair":
-            yield "mixture", {"vocals": song.mixture, "instrumental": song.mixture}
-            ideal = ideal_mask_stems(song.mixture, song.truth, stft)
-            yield "ideal_mask", {"vocals": ideal.vocals, "instrumental": ideal.instrumental}
-
+    # One system after another, none with a name: each is as large as the song, and gone when it has been scored.
+    scores: dict[System, dict[Stem, StemScores]] = {
+        system: judge.score(estimator.estimate(song, track.kind, problems)) for system, estimator in estimators.items()
+    }
+    if track.kind == "pair":
+        scores["mixture"] = judge.score({"vocals": song.mixture, "instrumental": song.mixture})
+        scores["ideal_mask"] = judge.score(_ideal_stems(song, stft))
     return SongScores(
         name=song.name,
         kind=track.kind,
         duration_seconds=song.mixture.duration_seconds,
-        scores={system: judge.score(estimates) for system, estimates in systems()},
+        scores=scores,
         silent_stems=judge.silent_stems,
     )
+
+
+def _ideal_stems(song: Song, stft: StftSpec) -> Estimates:
+    stems = ideal_mask_stems(song.mixture, song.truth, stft)
+    return {"vocals": stems.vocals, "instrumental": stems.instrumental}
