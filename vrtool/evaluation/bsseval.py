@@ -3,7 +3,7 @@
 Each estimate is projected onto what filters of 512 taps can make of its own true source, and of all true sources
 (Vincent, Gribonval and Févotte, "Performance measurement in blind audio source separation", 2006; the images version).
 The filters are those of the whole song, and ratios are taken in frames of one second (Stöter, Liutkus and Ito, "The
-2018 Signal Separation Evaluation Campaign", 2018). Numbers agree with those of the package museval, which takes ten
+2018 Signal Separation Evaluation Campaign", 2018). Numbers agree with those of the package museval, which takes five
 times as long, holds a song's spectrum in memory several times and cannot be imported without ffmpeg's programs.
 
 All audio is rounded to 16 bits first, as it is in the files of such campaigns. Where a lossy file holds nothing above
