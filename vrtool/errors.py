@@ -6,13 +6,11 @@ prints it without a traceback and leaves with the error's exit code.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class VrtoolError(Exception):
     """Everything vrtool raises on purpose; `exit_code` is what the command line leaves with."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
 
 class InputError(VrtoolError):
@@ -43,6 +41,14 @@ class JobError(VrtoolError):
 
 class AudioError(JobError):
     """An audio file cannot be decoded, or a waveform cannot be encoded as asked."""
+
+
+class SaidElsewhereError(VrtoolError):
+    """The same has befallen another process of the run, which tells the person; `exit_code` is that one's."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"another process of the run says why it ended, with exit code {exit_code}")
+        self.exit_code = exit_code
 
 
 class InterruptedRunError(JobError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,15 +131,15 @@ def test_two_processes_learn_what_one_does_with_the_same_loss_curve(start: Start
         assert line["loss"] == pytest.approx(other["loss"], rel=1e-5)
 
 
+@pytest.mark.parametrize("rank", [0, 1])
 def test_after_a_worker_is_killed_the_others_go_on_with_a_new_one_from_the_last_checkpoint(
-    start: Start, alone: Path, tmp_path: Path
+    start: Start, alone: Path, tmp_path: Path, rank: int
 ) -> None:
     run = tmp_path / "run"
     process = start(run, 2)
     wait_for_a_checkpoint(run, process)
-    os.kill(workers_of(process)[1], signal.SIGKILL)
-    messages = finish(process, run)
-    assert "process 0 has lost the others" in messages
+    os.kill(workers_of(process)[rank], signal.SIGKILL)
+    finish(process, run)
     first, second = metrics(run, "session")
     assert first["step"] == 0
     assert second["step"] >= 5
@@ -156,6 +157,17 @@ def test_a_terminated_run_keeps_a_checkpoint_and_goes_on_with_another_number_of_
     finish(start(run, 1, "--auto-resume"), run)
     assert [line["processes"] for line in metrics(run, "session")] == [2, 1]
     assert_same_curve(run, alone)
+
+
+def test_a_run_that_is_there_is_refused_once_and_not_touched_by_processes_that_are_started_again(
+    start: Start, alone: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(alone, run)
+    before = (run / "metrics.jsonl").read_bytes()
+    messages = finish(start(run, 2, "--set", "training.num_steps=50"), run, returncode=1)
+    assert messages.count("holds a run already") == 1
+    assert (run / "metrics.jsonl").read_bytes() == before
 
 
 def test_more_processes_than_passes_are_refused_in_a_sentence(start: Start, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from vrtool.dataset.cache import Cache, open_cache
-from vrtool.errors import CheckpointError, InputError, JobError, RecipeError
+from vrtool.errors import CheckpointError, JobError, RecipeError, SaidElsewhereError, VrtoolError
 from vrtool.model import ModelConfig
 from vrtool.model.checkpoint import Checkpoint, load_checkpoint
 from vrtool.training.bad_steps import read_bad_step
@@ -71,7 +71,7 @@ def talk(world: World, stft: Any) -> dict[str, Any]:
     """Try every way of talking, and return what this process has heard."""
     heard: dict[str, Any] = {"rank": world.rank, "own": [list(world.own_share(count)) for count in (2, 3, 5)]}
     heard["sum"] = world.sum(torch.tensor([1.0, float(world.rank)])).tolist()
-    heard["any"] = [world.any(False), world.any(world.rank == 1)]
+    heard["largest"] = world.largest([0.5, float(world.rank)])
     heard["gathered"] = world.gather({"from": world.rank})
     heard["shared"] = world.share(lambda: f"made by {world.rank}")
     heard["none"] = world.share_checkpoint(lambda: None)
@@ -87,8 +87,8 @@ def talk(world: World, stft: Any) -> dict[str, Any]:
     ):
         try:
             fails()  # type: ignore[no-untyped-call]
-        except InputError as error:
-            heard[name] = (type(error), str(error))
+        except VrtoolError as error:
+            heard[name] = (type(error), str(error), error.exit_code)
     world.require_same([1, "same"], "x")
     return heard
 
@@ -103,13 +103,15 @@ def test_processes_hear_the_same_and_share_what_is_to_do(in_two_processes: InTwo
     shares = zip(first.pop("own"), second.pop("own"), strict=True)
     assert [ours + theirs for ours, theirs in shares] == [[0, 1], [0, 1, 2], [0, 1, 2, 3, 4]]
     checkpoints = [heard.pop("checkpoint") for heard in (first, second)]
+    errors = [heard.pop("error") for heard in (first, second)]
+    assert errors[0] == (CheckpointError, "no such thing", 2)
+    assert (errors[1][0], errors[1][2]) == (SaidElsewhereError, 2)
     assert first == second
     assert first["sum"] == [2.0, 1.0]
-    assert first["any"] == [False, True]
+    assert first["largest"] == [0.5, 1.0]
     assert first["gathered"] == [{"from": 0}, {"from": 1}]
     assert first["shared"] == "made by 0"
     assert first["none"] is None
-    assert first["error"] == (CheckpointError, "no such thing")
     assert "process 1 of 2 has another x than process 0" in first["facts"][1]
     expected = a_checkpoint(tiny_stft)
     for path, found in checkpoints:

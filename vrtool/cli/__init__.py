@@ -17,7 +17,7 @@ import typer
 from vrtool.atomic import DISK_FULL
 from vrtool.cli import evaluate, import_checkpoint, inspect_dataset, prepare, report, separate, train
 from vrtool.cli.console import errors
-from vrtool.errors import InterruptedRunError, VrtoolError
+from vrtool.errors import InterruptedRunError, SaidElsewhereError, VrtoolError
 
 app = typer.Typer(
     name="vrtool",
@@ -86,6 +86,8 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
+    except SaidElsewhereError as error:
+        sys.exit(error.exit_code)
     except VrtoolError as error:
         _fail(str(error), error.exit_code, debug)
     except KeyboardInterrupt:

@@ -66,27 +66,28 @@ def train(
     from vrtool.model.device import pick_device
     from vrtool.model.memory import keep_freed_memory
     from vrtool.recipe import load_recipe
-    from vrtool.training.distributed import joined_world, own_gpu, was_restarted
+    from vrtool.training.distributed import joined_world, own_gpu
     from vrtool.training.run_folder import RunFolder
     from vrtool.training.trainer import TrainingSetup
     from vrtool.training.trainer import train as run
     from vrtool.training.watcher import Watcher
 
-    parts = load_recipe(recipe, changes or ())
-    data = open_cache(cache)
-    if parts.stft is not None:
-        check_same_stft(data.stft, parts.stft, origin=str(cache), wanted_by=f"{recipe} says")
     if resume and auto_resume:
         raise InputError("--resume wants a run to go on with, --auto-resume takes none as well; leave one of them out")
     picked = pick_device(device, gpu=own_gpu())
     keep_freed_memory()
-    setup = TrainingSetup(
-        recipe_text=parts.text, model=parts.model, augmentation=parts.augmentation, training=parts.training
-    )
-    folder = RunFolder(path=output)
-    # Processes that torchrun has started again run the very command that started the run.
-    how: Resume = "always" if resume else "if possible" if auto_resume or was_restarted() else "never"
     with joined_world(picked.device) as world, _stop_on_interrupt(is_told=world.is_main) as stop_asked:
+        parts = load_recipe(recipe, changes or ())
+        data = open_cache(cache)
+        if parts.stft is not None:
+            check_same_stft(data.stft, parts.stft, origin=str(cache), wanted_by=f"{recipe} says")
+        setup = TrainingSetup(
+            recipe_text=parts.text, model=parts.model, augmentation=parts.augmentation, training=parts.training
+        )
+        folder = RunFolder(path=output)
+        # Processes that torchrun has started again run the very command that started the run.
+        may_go_on = auto_resume or world.notes.has_started(str(output.absolute()))
+        how: Resume = "always" if resume else "if possible" if may_go_on else "never"
         if not world.is_main:
             run(setup, data, folder, world=world, resume=how, initial=initial, watcher=Watcher(stop_asked=stop_asked))
             return

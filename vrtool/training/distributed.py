@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,14 +19,33 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
-from vrtool.errors import InputError, JobError, RecipeError, VrtoolError
+from vrtool.errors import (
+    InputError,
+    InterruptedRunError,
+    JobError,
+    RecipeError,
+    SaidElsewhereError,
+    VrtoolError,
+)
 from vrtool.model.checkpoint import Checkpoint
+from vrtool.training.meeting import LaunchNotes, meet
 
 T = TypeVar("T")
 CPU = torch.device("cpu")
+MEETING_PATIENCE = timedelta(minutes=5)
+"""How long a process waits for the others to start."""
 PATIENCE = timedelta(minutes=30)
-"""How long a process waits for the others: longer than a checkpoint takes on a slow disk, or a compiler."""
+"""How long a process waits for the others later on: longer than a checkpoint takes on a slow disk, or a compiler."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What `World.share` sends where there is nothing else to send."""
+
+    exit_code: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +58,7 @@ class World:
     rank: int = 0
     size: int = 1
     device: torch.device = CPU
+    notes: LaunchNotes = field(default_factory=LaunchNotes)
 
     @property
     def is_main(self) -> bool:
@@ -55,20 +75,28 @@ class World:
             dist.all_reduce(values)
         return values
 
-    def any(self, value: bool) -> bool:
-        """Tell whether any process says so."""
-        return bool(self.sum(torch.tensor(float(value), device=self.device)) > 0) if self.size > 1 else value
+    def largest(self, values: Sequence[float]) -> list[float]:
+        """Return the largest of all processes' values at each place."""
+        if self.size == 1:
+            return list(values)
+        # On the CPU, whose sums do not wait for what a GPU still has to do.
+        found = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return [float(value) for value in found]
 
     def gather(self, value: T) -> list[T]:
         """Return every process's value, by rank; it has to be picklable."""
         if self.size == 1:
             return [value]
-        values: list[T | None] = [None] * self.size
+        values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
-        return [found for found in values if found is not None]
+        return values
 
     def share(self, make: Callable[[], T]) -> T:
-        """Return to all processes what `make` returns to the main one, or raise the VrtoolError that it met there."""
+        """Return to all processes what `make` returns to the main one.
+
+        A VrtoolError that it meets is raised there; the others raise SaidElsewhereError.
+        """
         if self.size == 1:
             return make()
         outcome: list[Any] = [None]
@@ -76,10 +104,11 @@ class World:
             try:
                 outcome = [make()]
             except VrtoolError as error:
-                outcome = [error]
-        dist.broadcast_object_list(outcome, device=self.device)
-        if isinstance(outcome[0], VrtoolError):
-            raise outcome[0]
+                dist.broadcast_object_list([_Failure(error.exit_code)])
+                raise
+        dist.broadcast_object_list(outcome)
+        if isinstance(outcome[0], _Failure):
+            raise SaidElsewhereError(outcome[0].exit_code)
         made: T = outcome[0]
         return made
 
@@ -152,38 +181,73 @@ def local_size() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def was_restarted() -> bool:
-    """Tell whether torchrun has started the processes anew, after one of them or a machine was lost."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-
-
 @contextmanager
 def joined_world(device: torch.device) -> Iterator[World]:
     """Join the processes that torchrun started, to train on `device`; a process that nobody started is alone.
 
-    A process that is lost becomes a JobError in the others.
+    Raises JobError if the others do not come, or are lost while the block runs, and InputError if their devices do not
+    go together. Where torchrun starts processes again though their run is over, SaidElsewhereError ends them at once.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
         yield World(device=device)
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    rank = int(os.environ["RANK"])
     try:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
-        yield World(rank=dist.get_rank(), size=dist.get_world_size(), device=device)
+        world = _join(device)
+        try:
+            yield world
+        except VrtoolError as error:
+            _conclude(world, error)
+            raise
         # Not where something went wrong: it might wait for processes that are gone.
         dist.destroy_process_group()
     except RuntimeError as error:
         if not _is_about_others(error):
             raise
         raise JobError(
-            f"process {os.environ['RANK']} has lost the others ({str(error).partition(chr(10))[0]}); they or their "
-            "machines say why; go on with the same command and --resume"
+            f"process {rank} has lost the others ({str(error).partition(chr(10))[0]}); they or their machines say why; "
+            "torchrun --max-restarts starts them again, or go on with the same command and --auto-resume"
         ) from error
+
+
+def _join(device: torch.device) -> World:
+    """Return the world of the processes of now, once all are there."""
+    store, rank, size = next(rendezvous("env://", timeout=MEETING_PATIENCE))
+    notes = LaunchNotes(store)
+    if notes.verdict is not None:
+        raise SaidElsewhereError(notes.verdict)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    own = PrefixStore(meet(store, rank, size, patience=MEETING_PATIENCE), store)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=PATIENCE)
+    world = World(rank=rank, size=size, device=device, notes=notes)
+    kinds = world.gather(device.type)
+    if kinds != [kinds[0]] * size or kinds[0] not in ("cpu", "cuda"):
+        raise InputError(
+            f"processes that train together need devices of one kind, cpu or cuda, found {', '.join(kinds)}; say which "
+            "with --device"
+        )
+    return world
+
+
+def _conclude(world: World, error: VrtoolError) -> None:
+    """Leave word of how the run ended, and let the message of a process that is not the main one say whose it is.
+
+    Asked to stop, all processes say the same, and the main one is enough.
+    """
+    if isinstance(error, SaidElsewhereError):
+        return
+    world.notes.say_over(error.exit_code)
+    if world.is_main:
+        return
+    if isinstance(error, InterruptedRunError):
+        raise SaidElsewhereError(error.exit_code) from error
+    error.args = (f"process {world.rank}: {error}",)
 
 
 def _is_about_others(error: RuntimeError) -> bool:
     """Tell whether torch means that the other processes cannot be reached, for which gloo has nothing but words."""
     if isinstance(error, (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)):
         return True
-    return "gloo" in str(error) or "Connection closed by peer" in str(error) or "Connection reset" in str(error)
+    return any(words in str(error) for words in ("gloo", "Gloo", "Connection closed by peer", "Connection reset"))

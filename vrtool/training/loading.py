@@ -117,7 +117,7 @@ class StepBatches(Sequence[int]):
 
 
 class DeviceBatches:
-    """Batches on a device, each wait and copy timed; a GPU gets the next while it computes with the one before."""
+    """Batches on a device, each wait and copy timed; a GPU is handed the next before it is done with the one before."""
 
     def __init__(self, batches: Iterator[torch.Tensor], device: torch.device, stopwatch: Stopwatch) -> None:
         self._batches, self._device, self._stopwatch = batches, device, stopwatch

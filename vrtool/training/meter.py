@@ -16,7 +16,7 @@ OCCASIONAL: tuple[Phase, ...] = ("validation", "saving")
 
 
 class Meter:
-    """Means over the last steps; `data_share` is the part of them that was waiting for data."""
+    """Means over the last steps, and over the session of what is rare."""
 
     def __init__(self, config: TrainingConfig) -> None:
         self._config = config

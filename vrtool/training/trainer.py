@@ -97,9 +97,8 @@ class Trainer:
         self._setup, self._cache, self._folder, self._world, self._watcher = setup, cache, folder, world, watcher
         config = setup.training
         require_fair_shares(world, config.accumulate_batches)
-        world.require_same(
-            (setup, cache.stft, [(track.key, track.split, track.header) for track in cache.tracks]), "recipe or cache"
-        )
+        world.require_same((setup, resume == "always", initial is not None), "recipe, --resume or --from")
+        world.require_same((cache.stft, [(track.key, track.split, track.header) for track in cache.tracks]), "cache")
         self._saver = Saver(folder, world, num_kept=config.keep_checkpoints, tell=watcher.on_notice)
         self._stopwatch = Stopwatch(world.device)
         self._choose_examples()
@@ -115,6 +114,7 @@ class Trainer:
             self._go_on_from(*found)
         else:
             world.share(lambda: folder.start(setup.recipe_text))
+        world.notes.say_started(str(folder.path.absolute()))
         self._before_bad_steps = replace(self._state)
 
     def _choose_examples(self) -> None:
@@ -231,6 +231,7 @@ class Trainer:
         """Count a step that has changed nothing, and note down what it was made of unless it merely overflowed."""
         self._state.skipped_steps += 1
         if update.is_overflow:
+            self._state.bad_steps_in_a_row = 0
             return
         self._state.bad_steps_in_a_row += 1
         if self._world.is_main:
@@ -252,7 +253,7 @@ class Trainer:
         if state.step % config.validate_every_steps == 0 or is_last:
             is_best = self._validate()
         is_over = self._is_over()
-        stop = self._world.any(self._watcher.stop_asked()) and not is_over
+        stop = self._hear_all() and not is_over
         if is_best or stop or is_over or state.step % config.checkpoint_every_steps == 0:
             is_saved = self._saver.save(self._checkpoint, step=state.step)
             if is_over and not is_saved:
@@ -282,6 +283,14 @@ class Trainer:
             precision=self._setup.training.precision,
         )
 
+    def _hear_all(self) -> bool:
+        """Tell whether any process was asked to stop, and what helps if the network of any of them waits for data."""
+        waiting_share = self._meter.time_shares["data"] if self._meter.is_settled else 0.0
+        stop, waiting_share = self._world.largest([float(self._watcher.stop_asked()), waiting_share])
+        if advice := self._adviser.advice(waiting_share):
+            self._watcher.on_notice(f"step {self._state.step:,}: {advice}")
+        return stop > 0.0
+
     def _is_over(self) -> bool:
         """Tell whether the last step is done, or as many validations have seen no gain as the recipe has patience."""
         config, state = self._setup.training, self._state
@@ -300,8 +309,6 @@ class Trainer:
         self._watcher.on_step(report)
         if to_metrics:
             self._saver.log({"kind": "training", "time": timestamp(), **asdict(report)})
-        if self._meter.is_settled and (advice := self._adviser.advice(report.time_shares["data"])):
-            self._watcher.on_notice(f"step {report.step:,}: {advice}")
 
     def _validate(self) -> bool:
         """Judge the network, log it and keep it if it is the best so far; return whether it is."""

@@ -84,20 +84,19 @@ class Updater:
         merge_norms(self._network, before, config.accumulate_batches, self._world)
         self._scaler.unscale_(self._optimiser)
         norm = nn.utils.clip_grad_norm_(self._network.parameters(), config.clip_gradient_norm or math.inf)
-        # All that is to be known in one go, for which a GPU is waited for.
-        *losses_and_terms, gradient_norm = torch.cat([self._world.sum(sums), norm.reshape(1)]).tolist()
-        losses, terms = losses_and_terms[: config.accumulate_batches], losses_and_terms[config.accumulate_batches :]
-        loss = sum(losses) / len(losses)
+        # All that is to be known in one go, for which a GPU is waited for. The norm is everybody's already, but where
+        # processors round differently not to the last bit: what is decided by it has to be the same everywhere.
+        found = self._world.sum(torch.cat([sums, norm.reshape(1) / self._world.size])).tolist()
+        losses, terms = found[: config.accumulate_batches], found[config.accumulate_batches : -1]
+        loss, gradient_norm = sum(losses) / len(losses), found[-1]
         is_done = math.isfinite(loss) and math.isfinite(gradient_norm)
-        is_scaled_up = self._scaler.is_enabled() and self._scaler.get_scale() > SMALLEST_LOSS_SCALE
-        is_overflow = not is_done and math.isfinite(loss) and is_scaled_up
+        is_overflow = not is_done and math.isfinite(loss) and self._is_scaled_up
         if is_done:
             self._scaler.step(self._optimiser)
         else:
             for buffer, old in zip(self._network.buffers(), before, strict=True):
                 buffer.copy_(old)
-        # A step that is bad in itself tells nothing of the scale.
-        self._scaler.update(None if is_done or is_overflow else self._scaler.get_scale())
+        self._adapt_scale(is_done=is_done, is_overflow=is_overflow)
         return Update(
             loss=loss,
             loss_terms=dict(zip(self._loss.names, terms, strict=True)),
@@ -107,6 +106,20 @@ class Updater:
             is_done=is_done,
             is_overflow=is_overflow,
         )
+
+    @property
+    def _is_scaled_up(self) -> bool:
+        return self._scaler.is_enabled() and self._scaler.get_scale() > SMALLEST_LOSS_SCALE
+
+    def _adapt_scale(self, *, is_done: bool, is_overflow: bool) -> None:
+        """Let the scale of float16's gradients grow in its time, or fall after an overflow."""
+        if is_done:
+            self._scaler.update()
+            return
+        # Of overflows the scaler knows those of single gradients, not that of their norm; and a step that is bad in
+        # itself tells nothing of the scale.
+        factor = self._scaler.get_backoff_factor() if is_overflow else 1.0
+        self._scaler.update(self._scaler.get_scale() * factor)
 
     def training_state(self) -> dict[str, Tensor]:
         """Return what a checkpoint needs to go on with the same updates."""
