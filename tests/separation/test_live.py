@@ -14,12 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vrtool.audio.spectrogram import StftSpec, stft
+from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import FloatArray, Waveform
 from vrtool.errors import AudioError, InputError, JobError
 from vrtool.model import ModelConfig, Network, build_model
 from vrtool.separation.live import LiveSeparator, Stem, separate_stream
-from vrtool.separation.live_vocals import FLOOR_DB, LiveScale
 from vrtool.separation.separator import Separator
 
 SPEC = StftSpec(sample_rate=8000, n_fft=256, hop_length=128)
@@ -30,13 +29,6 @@ Networks = Callable[..., Network]
 def noise(num_channels: int, num_samples: int, level: float = 0.3) -> FloatArray:
     samples = np.random.default_rng(0).uniform(-level, level, (num_channels, num_samples))
     return samples.astype(np.float32)
-
-
-def loud_at_first(num_channels: int, num_samples: int) -> FloatArray:
-    """Noise after a click that is louder, in any one bin, than all of it."""
-    samples = noise(num_channels, num_samples, 0.2)
-    samples[:, :1] = 100.0
-    return samples
 
 
 def live_stem(separator: LiveSeparator, samples: FloatArray, cuts: list[int] | None = None) -> FloatArray:
@@ -77,32 +69,21 @@ def test_stems_are_as_long_as_the_mixture_and_sum_to_it(
 
 
 @pytest.mark.parametrize("look_ahead_frames", [0, 3])
-@pytest.mark.parametrize("num_channels", [1, 2])
 @pytest.mark.parametrize("sample_rate", [8000, 11025])
-@pytest.mark.parametrize("network_channels", [1, 2])
-def test_a_song_that_is_loudest_at_first_has_the_stems_of_the_whole(
-    neighbours: Networks, look_ahead_frames: int, num_channels: int, sample_rate: int, network_channels: int
-) -> None:
-    network = neighbours(look_ahead_frames, num_channels=network_channels)
-    mixture = loud_at_first(num_channels, 9000)
-    # One chunk has the whole song.
-    whole = Separator(network, SPEC, num_channels=network_channels, device="cpu", chunk_frames=1000)
+def test_the_stems_are_those_of_the_whole_song(neighbours: Networks, look_ahead_frames: int, sample_rate: int) -> None:
+    network = neighbours(look_ahead_frames)
+    mixture = noise(2, 9000, 2.0) * np.linspace(0, 1, 9000, dtype=np.float32)
+    whole = Separator(network, SPEC, device="cpu")
     stems = whole.separate(Waveform(samples=mixture, sample_rate=sample_rate))
-    for stem, expected in (("vocals", stems.vocals.samples), ("instrumental", stems.instrumental.samples)):
-        assert stem in ("vocals", "instrumental")
-        separator = LiveSeparator(
-            network,
-            SPEC,
-            stem="vocals" if stem == "vocals" else "instrumental",
-            num_channels=num_channels,
-            sample_rate=sample_rate,
-            device="cpu",
-        )
+    pairs: list[tuple[Stem, FloatArray]] = [
+        ("vocals", stems.vocals.samples),
+        ("instrumental", stems.instrumental.samples),
+    ]
+    for stem, expected in pairs:
+        separator = LiveSeparator(network, SPEC, stem=stem, sample_rate=sample_rate, device="cpu")
         found = live_stem(separator, mixture, list(range(0, 9000, 100)))
-        np.testing.assert_allclose(found[:, 500:], expected[:, 500:], rtol=0, atol=1e-5)
-        # Where the click itself is, float32 has less room below it.
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
-    assert np.abs(stems.vocals.samples[:, 500:]).max() > 0.05
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    assert np.abs(stems.vocals.samples).max() > 0.05
 
 
 @settings(max_examples=20, deadline=None)
@@ -164,25 +145,6 @@ def test_hours_take_no_more_memory_than_seconds(neighbours: Networks) -> None:
     assert late - early < 200_000  # a number kept for each frame would have a megabyte
 
 
-def test_what_the_network_hears_is_a_share_of_the_loudest_so_far() -> None:
-    spec = StftSpec(n_fft=16, hop_length=8)
-    scale = LiveScale(spec)
-    floor = 4 * 10 ** (FLOOR_DB / 20)
-    frames = np.zeros((2, 6, 9), np.complex64)
-    frames[0, :, 3] = np.array([0.5 * floor, 2 * floor, floor, 8 * floor, 4 * floor, 8 * floor]) * 1j
-    found = np.concatenate([scale.apply(frames[:, :3]), scale.apply(frames[:, 3:])], axis=1)
-    np.testing.assert_allclose(found[0, :, 3], [0.5, 1, 0.5, 1, 0.5, 1], rtol=1e-6)
-
-
-def test_a_sine_at_the_floor_fills_the_scale_and_one_below_does_not() -> None:
-    time = np.arange(8192)
-    for level_db, expected in ((FLOOR_DB, 1.0), (FLOOR_DB - 20, 0.1), (FLOOR_DB + 6, 1.0)):
-        sine = 10 ** (level_db / 20) * np.sin(2 * np.pi * 64 / 1024 * time).astype(np.float32)
-        spec = StftSpec(n_fft=1024, hop_length=256)
-        frames = stft(sine[None], spec)[:, :, 4:-4].transpose(0, 2, 1)
-        assert LiveScale(spec).apply(frames).max() == pytest.approx(expected, rel=1e-4)
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
 def test_a_sample_that_is_no_sound_is_refused_by_its_position_and_nothing_is_taken(
     neighbours: Networks, value: float
@@ -192,7 +154,7 @@ def test_a_sample_that_is_no_sound_is_refused_by_its_position_and_nothing_is_tak
     broken[1, 3210] = value
     separator = LiveSeparator(neighbours(1), SPEC, device="cpu")
     begin = separator.push(mixture[:, :2000])
-    with pytest.raises(AudioError, match=r"sample 3210 of the stream \(0\.401 s\) is .*(nan|inf|1e\+30)"):
+    with pytest.raises(AudioError, match=r"sample 3210 \(0\.401 s\) is .*(nan|inf|1e\+30)"):
         separator.push(broken[:, 2000:])
     found = np.concatenate([begin, separator.push(mixture[:, 2000:]), separator.finish()], axis=1)
     expected = live_stem(LiveSeparator(neighbours(1), SPEC, device="cpu"), mixture)

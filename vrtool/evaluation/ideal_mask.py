@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
+from vrtool.audio.array_queue import ArrayQueue
 from vrtool.audio.signal import ArraySignal
 from vrtool.audio.spectrogram import ComplexArray, StftSpec, stft_blocks
 from vrtool.audio.waveform import FloatArray, Waveform, resample
-from vrtool.separation.chunking import MaskPiece
-from vrtool.separation.stems import Stems, split_mixture
+from vrtool.separation.song_stream import split_mixture
+from vrtool.separation.stems import Stems
 
 
 def ideal_mask_stems(mixture: Waveform, truth: Stems, spec: StftSpec) -> Stems:
@@ -19,18 +18,30 @@ def ideal_mask_stems(mixture: Waveform, truth: Stems, spec: StftSpec) -> Stems:
     The waveforms agree in rate, channels and length. They pass through the STFT of `spec` at its rate, and back, just
     as they do when a network separates them.
     """
-    signals = [
-        ArraySignal(resample(waveform, spec.sample_rate).samples) for waveform in (truth.instrumental, truth.vocals)
-    ]
+    return split_mixture(mixture, spec, _IdealMasks(truth, spec))
 
-    def masks(_: ComplexArray) -> Iterator[MaskPiece]:
+
+class _IdealMasks:
+    """The ideal mask of a mixture's frames, whose own magnitudes it need not look at."""
+
+    def __init__(self, truth: Stems, spec: StftSpec) -> None:
+        signals = [
+            ArraySignal(resample(waveform, spec.sample_rate).samples) for waveform in (truth.instrumental, truth.vocals)
+        ]
         # Block by block: the spectrograms of both stems would be the largest arrays of an evaluation.
-        start = 0
-        for instrumental, vocals in zip(*(stft_blocks(signal, spec) for signal in signals), strict=True):
-            yield MaskPiece(start_frame=start, mask=_amplitude_ratio(instrumental, vocals).transpose(0, 2, 1))
-            start += instrumental.shape[1]
+        self._blocks = zip(*(stft_blocks(signal, spec) for signal in signals), strict=True)
+        self._known = ArrayQueue(np.zeros((truth.vocals.num_channels, 0, spec.num_bins), np.float32))
 
-    return split_mixture(mixture, spec, masks)
+    def push(self, magnitude: FloatArray) -> FloatArray:
+        """Return the mask of as many frames as there are magnitudes (channel, frame, bin)."""
+        while len(self._known) < magnitude.shape[1]:
+            instrumental, vocals = next(self._blocks)
+            self._known.append(_amplitude_ratio(instrumental, vocals))
+        return self._known.take(magnitude.shape[1])
+
+    def finish(self) -> FloatArray:
+        """Return the mask of no frame: none was owed."""
+        return self._known.take(0)
 
 
 def _amplitude_ratio(instrumental: ComplexArray, vocals: ComplexArray) -> FloatArray:

@@ -7,7 +7,6 @@ are averaged with weights that fall smoothly from mid-chunk to the edges, so tha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,29 +28,51 @@ class Chunk:
         return self.start_frame + self.num_frames
 
 
-def check_chunking(chunk_frames: int, overlap: float) -> None:
-    """Raise InputError unless chunks have a frame or more and overlap by a share of at least 0 and below 1."""
-    if chunk_frames < 1:
-        raise InputError(f"chunks need 1 frame or more, found {chunk_frames}; 1024 is usual")
-    if not 0 <= overlap < 1:
-        raise InputError(f"chunks must overlap by a share from 0 to below 1, found {overlap}; 0.5 is usual")
-
-
-def plan_chunks(num_frames: int, chunk_frames: int, overlap: float) -> list[Chunk]:
-    """Return chunks that cover frames 0 to num_frames - 1, by rising start and never one inside another.
+class Chunker:
+    """Says which chunks are complete while a song's frames come; how many there will be need not be known.
 
     All have `chunk_frames` frames, `chunk_frames` * (1 - overlap) apart; the last one is moved back to end with the
     song rather than cut, for the network has learned from full ones. A song shorter than that is one chunk as it is.
     Raises InputError for a chunk below 1 frame or an overlap outside of [0, 1).
     """
-    check_chunking(chunk_frames, overlap)
-    assert num_frames >= 1
-    if num_frames <= chunk_frames:
-        return [Chunk(start_frame=0, num_frames=num_frames)]
-    hop_frames = max(1, round(chunk_frames * (1 - overlap)))
-    last_start = num_frames - chunk_frames
-    starts = [*range(0, last_start, hop_frames), last_start]
-    return [Chunk(start_frame=start, num_frames=chunk_frames) for start in starts]
+
+    def __init__(self, chunk_frames: int, overlap: float) -> None:
+        if chunk_frames < 1:
+            raise InputError(f"chunks need 1 frame or more, found {chunk_frames}; 1024 is usual")
+        if not 0 <= overlap < 1:
+            raise InputError(f"chunks must overlap by a share from 0 to below 1, found {overlap}; 0.5 is usual")
+        self._chunk_frames = chunk_frames
+        self._hop_frames = max(1, round(chunk_frames * (1 - overlap)))
+        self._num_frames = 0
+        self._last: Chunk | None = None
+
+    @property
+    def first_needed_frame(self) -> int:
+        """The first frame that a chunk to come may begin with: the one moved back begins after the last one there is.
+
+        Earlier frames need not be kept.
+        """
+        return 0 if self._last is None else self._last.start_frame + 1
+
+    def push(self, num_frames: int) -> list[Chunk]:
+        """Take note of the next frames, any number, and return the chunks now complete, in their order."""
+        self._num_frames += num_frames
+        chunks = []
+        while self._next_start + self._chunk_frames <= self._num_frames:
+            self._last = Chunk(start_frame=self._next_start, num_frames=self._chunk_frames)
+            chunks.append(self._last)
+        return chunks
+
+    def finish(self) -> list[Chunk]:
+        """Return the chunk that the song's last frames need, if they are in none yet."""
+        if self._num_frames == (0 if self._last is None else self._last.end_frame):
+            return []
+        count = min(self._num_frames, self._chunk_frames)
+        return [Chunk(start_frame=self._num_frames - count, num_frames=count)]
+
+    @property
+    def _next_start(self) -> int:
+        return 0 if self._last is None else self._last.start_frame + self._hop_frames
 
 
 def chunk_weight(num_frames: int) -> FloatArray:
@@ -65,34 +86,39 @@ def chunk_weight(num_frames: int) -> FloatArray:
     return np.square(np.sin(phase)).astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaskPiece:
-    """A run of a song's finished mask: float32 (channel, bin, frame) from frame `start_frame` on."""
+class ChunkBlender:
+    """The weighted average of overlapping chunks' masks, every frame as soon as no later chunk reaches back to it.
 
-    start_frame: int
-    mask: FloatArray
-
-
-def blend_chunks(chunk_masks: Iterable[tuple[Chunk, FloatArray]]) -> Iterator[MaskPiece]:
-    """Yield the weighted average of overlapping chunks' masks, piece by piece, every frame exactly once.
-
-    Takes the chunks of `plan_chunks` in their order, each with its mask (channel, bin, frame). A piece comes as soon
-    as no later chunk reaches back to it, so that never more than a chunk's frames are pending, however long the song.
+    Never more than a chunk's frames are pending, however long the song. Takes chunks as a Chunker gives them.
     """
-    pending: FloatArray | None = None  # sum of weight * mask of the frames not yet yielded, (channel, bin, frame)
-    weights = np.zeros(0, np.float32)  # sum of the weights of the same frames
-    pending_start = 0
-    for chunk, mask in chunk_masks:
-        if pending is not None:
-            num_done = chunk.start_frame - pending_start
-            yield MaskPiece(start_frame=pending_start, mask=pending[:, :, :num_done] / weights[:num_done])
-            pending, weights = pending[:, :, num_done:], weights[num_done:]
-        pending_start = chunk.start_frame
+
+    def __init__(self) -> None:
+        self._pending: FloatArray | None = None  # sum of weight * mask of the frames not given yet
+        self._weights = np.zeros(0, np.float32)  # sum of the weights of the same frames
+        self._pending_start = 0
+
+    def push(self, chunk: Chunk, mask: FloatArray) -> FloatArray:
+        """Take the next chunk's mask (channel, frame, bin); return that of the frames before the chunk not yet given.
+
+        Of the same axes; there may be none to return.
+        """
+        assert mask.shape[1] == chunk.num_frames
+        num_done = chunk.start_frame - self._pending_start
+        done = mask[:, :0] if self._pending is None else self._average(num_done)
         weight = chunk_weight(chunk.num_frames)
-        summed, weight_sum = mask * weight, weight.copy()
-        if pending is not None:
-            summed[:, :, : pending.shape[2]] += pending
-            weight_sum[: weights.size] += weights
-        pending, weights = summed, weight_sum
-    if pending is not None:
-        yield MaskPiece(start_frame=pending_start, mask=pending / weights)
+        summed, weights = mask * weight[:, None], weight
+        if self._pending is not None:
+            rest = self._pending[:, num_done:]
+            summed[:, : rest.shape[1]] += rest
+            weights[: rest.shape[1]] += self._weights[num_done:]
+        self._pending, self._weights, self._pending_start = summed, weights, chunk.start_frame
+        return done
+
+    def finish(self) -> FloatArray:
+        """Return the mask of the frames still pending, after one chunk or more."""
+        return self._average(self._weights.size)
+
+    def _average(self, num_frames: int) -> FloatArray:
+        assert self._pending is not None
+        average: FloatArray = self._pending[:, :num_frames] / self._weights[:num_frames, None]
+        return average

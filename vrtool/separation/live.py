@@ -10,24 +10,22 @@ from typing import Literal, Self
 
 import numpy as np
 
-from vrtool.audio.resampling import Resampler
-from vrtool.audio.spectrogram import BLOCK_FRAMES, StftSpec
+from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import FloatArray
 from vrtool.errors import AudioError, InputError
 from vrtool.model.device import pick_device
 from vrtool.model.network import Network
 from vrtool.separation.live_latency import FrameTimes, stream_latency
-from vrtool.separation.live_vocals import LiveVocals
-from vrtool.separation.stems import MAX_CHANNELS
+from vrtool.separation.masks import MaskNetwork, OnePassMasks
+from vrtool.separation.scale import LoudestOfLate
+from vrtool.separation.song_stream import SongStream, num_sound_samples
+from vrtool.separation.stems import MAX_CHANNELS, Stems
 from vrtool.separation.trained import load_trained
 
 Stem = Literal["vocals", "instrumental"]
 
 # What sound cards and files have; beyond, resampling filters become as long as songs.
 SAMPLE_RATES = range(4000, 768_001)
-
-# 120 dB above full scale: samples beyond are no sound but other data taken for floats.
-LARGEST_SAMPLE = 1e6
 
 WARM_UP_FRAMES = 4
 
@@ -37,8 +35,7 @@ class LiveSeparator:
 
     `stft` is the spectrogram that `network` was trained on. The stream has `sample_rate` Hz (default: the network's)
     and one or two channels, whatever the network has. Stems are aligned with the mixture: what `latency` delays is only
-    when a sample appears. They are those of `Separator`, but for the scale of what comes before the loudest sound (see
-    `live_vocals.FLOOR_DB`) and the network's one pass in place of overlapping chunks.
+    when a sample appears. They are those of `Separator`.
 
     Raises InputError if the network looks at all frames at once, for another number of channels, for a rate that is
     none of audio and for a missing device.
@@ -63,23 +60,13 @@ class LiveSeparator:
             raise InputError(f"expected a stream of 1 or 2 channels, found {num_channels}; mix it down first")
         if self.sample_rate not in SAMPLE_RATES:
             raise InputError(f"expected a sample rate of 4000 to 768000 Hz, found {self.sample_rate}; 44100 is usual")
-        network = network.to(self.device.device).eval()
-        self._vocals = LiveVocals(network, stft, num_channels, self.device.device)
+        self._network = MaskNetwork(network, network.config.num_channels, self.device.device, "float32")
+        self._song = self._open_song()
         # Only now is it known that the network can be streamed.
         assert network.look_ahead_frames is not None
         self.latency = stream_latency(stft, network.look_ahead_frames, self.sample_rate)
-        self._resamplers = (
-            None
-            if self.sample_rate == stft.sample_rate
-            else (
-                Resampler(self.sample_rate, stft.sample_rate, num_channels),
-                Resampler(stft.sample_rate, self.sample_rate, num_channels),
-            )
-        )
-        self._mixture = np.zeros((num_channels, 0), np.float32)  # samples whose stem is not known yet
-        self._num_read = 0
         self.times = FrameTimes()
-        self._warm_up(network)
+        self._warm_up()
 
     @classmethod
     def from_checkpoint(
@@ -104,68 +91,38 @@ class LiveSeparator:
         Both float32 (channel, sample), full scale ±1. Raises AudioError, and takes nothing, if there is a sample that
         is not finite or beyond all measure; JobError if the network's masks are broken.
         """
-        assert len(samples) == self.num_channels
-        num_sound = num_sound_samples(samples)
-        if num_sound < samples.shape[1]:
-            position = self._num_read + num_sound
-            found = ", ".join(f"{value:.3g}" for value in samples[:, num_sound])
-            raise AudioError(
-                f"sample {position} of the stream ({position / self.sample_rate:.3f} s) is {found}, expected numbers "
-                "with full scale at 1; what sends them is broken, or codes them in another format"
-            )
-        # Pieces bound the memory that one long push takes.
-        step = BLOCK_FRAMES * self.stft.hop_length
-        pieces = [self._push_piece(samples[:, start : start + step]) for start in range(0, samples.shape[1], step)]
-        return np.concatenate(pieces, axis=1) if pieces else samples
+        with self._timed():
+            return self._stem_of(self._song.push(samples))
 
     def finish(self) -> FloatArray:
         """Return the samples of the stem still owed, float32 (channel, sample); there are as many as were pushed."""
         with self._timed():
-            if self._resamplers is None:
-                return self._stem_of(self._vocals.finish())
-            to_network, from_network = self._resamplers
-            last = self._vocals.push(to_network.finish())
-            vocals = [from_network.push(last), from_network.push(self._vocals.finish()), from_network.finish()]
-            # Rates there and back round the length up twice.
-            return self._stem_of(np.concatenate(vocals, axis=1)[:, : self._mixture.shape[1]])
+            return self._stem_of(self._song.finish())
 
-    def _push_piece(self, samples: FloatArray) -> FloatArray:
-        with self._timed():
-            self._num_read += samples.shape[1]
-            self._mixture = np.concatenate((self._mixture, samples), axis=1)
-            if self._resamplers is None:
-                return self._stem_of(self._vocals.push(samples))
-            to_network, from_network = self._resamplers
-            return self._stem_of(from_network.push(self._vocals.push(to_network.push(samples))))
+    def _open_song(self) -> SongStream:
+        masks = OnePassMasks(self._network, LoudestOfLate(self.stft), self.num_channels)
+        return SongStream(masks, self.stft, sample_rate=self.sample_rate, num_channels=self.num_channels)
 
-    def _stem_of(self, vocals: FloatArray) -> FloatArray:
-        """Return the stem, given the vocals of the mixture's next samples: the instrumental is what they leave."""
-        count = vocals.shape[1]
-        mixture, self._mixture = self._mixture[:, :count], self._mixture[:, count:]
-        return vocals if self.stem == "vocals" else mixture - vocals
+    def _stem_of(self, stems: Stems) -> FloatArray:
+        return (stems.vocals if self.stem == "vocals" else stems.instrumental).samples
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
-        began, num_frames = time.perf_counter(), self._vocals.num_frames
+        began, num_frames = time.perf_counter(), self._song.num_frames
         try:
             yield
         finally:
-            self.times.add(time.perf_counter() - began, self._vocals.num_frames - num_frames)
+            self.times.add(time.perf_counter() - began, self._song.num_frames - num_frames)
 
-    def _warm_up(self, network: Network) -> None:
-        """Run a few silent frames through a stream of their own: a device's first call takes many times longer."""
-        stream = LiveVocals(network, self.stft, self.num_channels, self.device.device)
-        hop = np.zeros((self.num_channels, self.stft.hop_length), np.float32)
+    def _warm_up(self) -> None:
+        """Run a few silent frames through a song of their own: a device's first call takes many times longer."""
+        song = self._open_song()
+        frame = np.zeros(
+            (self.num_channels, self.stft.hop_length * self.sample_rate // self.stft.sample_rate), np.float32
+        )
         for _ in range(WARM_UP_FRAMES):
-            stream.push(hop)
-        stream.finish()
-
-
-def num_sound_samples(samples: FloatArray) -> int:
-    """Return how many samples (channel, sample) there are before one that is not finite or beyond all measure."""
-    # Written so that NaN, which compares to nothing, is not within.
-    broken = np.flatnonzero(~(np.abs(samples) <= LARGEST_SAMPLE).all(axis=0))
-    return int(broken[0]) if broken.size else samples.shape[1]
+            song.push(frame)
+        song.finish()
 
 
 def separate_stream(separator: LiveSeparator, blocks: Iterable[FloatArray]) -> Iterator[FloatArray]:

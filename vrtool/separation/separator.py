@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
 
-from vrtool.audio.spectrogram import BLOCK_FRAMES, ComplexArray, StftSpec
+from vrtool.audio.spectrogram import BLOCK_FRAMES, StftSpec
 from vrtool.audio.waveform import FloatArray, Waveform
-from vrtool.errors import InputError
+from vrtool.errors import AudioError, InputError
 from vrtool.model.acceleration import Precision
 from vrtool.model.device import pick_device
 from vrtool.model.network import Network
-from vrtool.separation.chunking import MaskPiece, check_chunking, plan_chunks
-from vrtool.separation.mask_pieces import OnProgress, ReadFrames, SongMasker
-from vrtool.separation.stems import Stems, split_mixture
+from vrtool.separation.chunking import Chunker
+from vrtool.separation.masks import ChunkedMasks, MaskNetwork, Masks, OnePassMasks
+from vrtool.separation.scale import MEMORY_FRAMES, AsItIs, LoudestOfLate, Scale
+from vrtool.separation.song_stream import OnProgress, SongStream, split_blocks, split_mixture
+from vrtool.separation.stems import Stems, check_channels
 from vrtool.separation.trained import load_trained
 
 DEFAULT_CHUNK_FRAMES = 1024
@@ -53,11 +55,11 @@ class Separator:
         self.stft = stft
         self.num_channels = _fitting_channels(network, stft, num_channels)
         self.device = pick_device(device)
-        self._masker = SongMasker(network, self.num_channels, self.device.device, precision)
-        self.chunk_frames = _chosen_chunk_frames(chunk_frames, self._masker.requires_frames)
+        self._network = MaskNetwork(network, self.num_channels, self.device.device, precision)
+        self.chunk_frames = _chosen_chunk_frames(chunk_frames, self._network.requires_frames)
         self.overlap = overlap
         self.batch_size = batch_size
-        check_chunking(self.chunk_frames, overlap)
+        Chunker(self.chunk_frames, overlap)  # which says whether these fit
         if batch_size < 1:
             raise InputError(f"a batch needs 1 chunk or more, found {batch_size}")
 
@@ -93,43 +95,56 @@ class Separator:
         They have its sample rate, channels and length, and sum to it. Raises AudioError for more channels, no samples
         or samples that are not finite.
         """
-        return split_mixture(mixture, self.stft, partial(self._spectrogram_masks, on_progress=on_progress))
+        return split_mixture(mixture, self.stft, self._song_masks(mixture.num_channels), on_progress=on_progress)
+
+    def separate_blocks(self, blocks: Iterable[FloatArray], sample_rate: int) -> Iterator[Stems]:
+        """Yield the stems of a song that comes in blocks (channel, sample) of any lengths, as they become known.
+
+        What is yielded lies end to end, every sample once, and sums to the blocks; memory does not grow with the song.
+        The first stems are there after one and a half chunks, or after a few frames from a network that streams. Raises
+        AudioError as `separate` does; who stops asking ends the separation.
+        """
+        remaining = iter(blocks)
+        first = next(remaining, None)
+        if first is None:
+            raise AudioError("expected at least one sample, found none")
+        song = self.open_stream(sample_rate=sample_rate, num_channels=len(first))
+        yield from split_blocks(chain([first], remaining), song)
+
+    def open_stream(self, *, sample_rate: int, num_channels: int) -> SongStream:
+        """Return the start of a song, which takes blocks of samples as they come and gives those of the stems.
+
+        Raises AudioError for more than two channels.
+        """
+        check_channels(num_channels)
+        return SongStream(self._song_masks(num_channels), self.stft, sample_rate=sample_rate, num_channels=num_channels)
 
     def mask(self, magnitude: FloatArray) -> FloatArray:
         """Return the instrumental's share, float32 in [0, 1], for a song's magnitudes in [0, 1].
 
-        Both of shape (channel, bin, frame), one or two channels.
+        Both of shape (channel, bin, frame), one or two channels; the magnitudes are heard at the scale that they have.
         """
-        pieces = self._mask_pieces(magnitude.shape[2], lambda start, end: magnitude[:, :, start:end])
-        return np.concatenate([piece.mask for piece in pieces], axis=2)
+        masks = self._open_masks(AsItIs(), len(magnitude))
+        pieces = []
+        for start in range(0, magnitude.shape[2], BLOCK_FRAMES):
+            frames = magnitude[:, :, start : start + BLOCK_FRAMES].transpose(0, 2, 1)
+            pieces.append(masks.push(frames))
+        return np.concatenate([*pieces, masks.finish()], axis=1).transpose(0, 2, 1)
 
-    def _spectrogram_masks(self, spectrogram: ComplexArray, *, on_progress: OnProgress | None) -> Iterator[MaskPiece]:
-        """Yield the mask of a spectrogram (channel, bin, frame), scaled by the song's largest magnitude."""
-        # A silent song has nothing to scale.
-        scale = largest_magnitude(spectrogram) or np.float32(1)
+    def _song_masks(self, num_channels: int) -> Masks:
+        num_frames = MEMORY_FRAMES if self._network.can_stream else self.chunk_frames
+        return self._open_masks(LoudestOfLate(self.stft, num_frames), num_channels)
 
-        def read_frames(start: int, end: int) -> FloatArray:
-            magnitude: FloatArray = np.abs(spectrogram[:, :, start:end])
-            magnitude /= scale
-            return magnitude
-
-        return self._mask_pieces(spectrogram.shape[2], read_frames, on_progress)
-
-    def _mask_pieces(
-        self, num_frames: int, read_frames: ReadFrames, on_progress: OnProgress | None = None
-    ) -> Iterator[MaskPiece]:
-        """Yield the mask of a song, whose magnitudes `read_frames` gives, each read in order and before its mask."""
-        if self._masker.can_stream:
-            return self._masker.streamed(num_frames, read_frames, on_progress)
-        chunks = plan_chunks(num_frames, self.chunk_frames, self.overlap)
-        return self._masker.chunked(chunks, self.batch_size, read_frames, on_progress)
-
-
-def largest_magnitude(spectrogram: ComplexArray) -> np.float32:
-    """Return the largest magnitude of a spectrogram (channel, bin, frame) without an array of all magnitudes."""
-    num_frames = spectrogram.shape[2]
-    blocks = (spectrogram[:, :, start : start + BLOCK_FRAMES] for start in range(0, num_frames, BLOCK_FRAMES))
-    return max(np.abs(block).max() for block in blocks)
+    def _open_masks(self, scale: Scale, num_channels: int) -> Masks:
+        if self._network.can_stream:
+            return OnePassMasks(self._network, scale, num_channels)
+        return ChunkedMasks(
+            self._network,
+            scale,
+            chunk_frames=self.chunk_frames,
+            overlap=self.overlap,
+            batch_size=self.batch_size,
+        )
 
 
 def _fitting_channels(network: torch.nn.Module, stft: StftSpec, chosen: int | None) -> int:
