@@ -9,7 +9,9 @@ import pytest
 import soundfile
 
 from vrtool.audio.decoding import probe_audio
-from vrtool.audio.encoding import OUTPUT_FORMATS, Subtype, encode
+from vrtool.audio.encoding import encode
+from vrtool.audio.formats import Subtype
+from vrtool.audio.output_formats import OUTPUT_FORMATS
 from vrtool.audio.waveform import read_audio
 from vrtool.errors import AudioError, InputError
 
@@ -126,7 +128,7 @@ def test_samples_that_are_not_finite_are_refused_where_they_cannot_be_kept(
     [
         ("a.m4a", None, r"expected a name that ends in \.wav, \.flac, \.ogg, \.mp3, found a\.m4a"),
         ("a", None, "expected a name that ends in"),
-        ("a.flac", "32f", "flac takes one of 24, 16, found 32f"),
+        ("a.flac", "32f", "flac takes one of 24, 16, 8, found 32f"),
         ("a.mp3", "16", "mp3 takes no subtype, found 16"),
     ],
 )

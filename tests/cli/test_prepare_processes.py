@@ -16,12 +16,12 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 
+from vrtool.audio import spool as spool_module
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import FloatArray
 from vrtool.dataset.cache import open_cache
 from vrtool.preparation import Library, PreparationSettings, plan_preparation
 from vrtool.preparation import prepare as prepare_plan
-from vrtool.preparation import spool as spool_module
 
 Make = Callable[..., FloatArray]
 Write = Callable[..., Path]

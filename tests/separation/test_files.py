@@ -1,24 +1,25 @@
 """Batches of songs: what is planned, refused, skipped, and what survives a bad file."""
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from vrtool.audio.encoding import open_writer
 from vrtool.audio.spectrogram import StftSpec
+from vrtool.audio.tags import read_tags
 from vrtool.audio.waveform import Subtype, Waveform, read_audio, write_audio
 from vrtool.errors import InputError
-from vrtool.separation import files
-from vrtool.separation.files import (
-    SeparationProgress,
-    SeparationReport,
-    plan_separation,
-    separate_files,
-)
+from vrtool.separation.files import SeparationProgress, SeparationReport, separate_files
+from vrtool.separation.plan import StemFiles, plan_separation
 from vrtool.separation.separator import Separator
+from vrtool.separation.song_file import StemFormat
 
 
 class Half(nn.Module):
@@ -38,6 +39,10 @@ def write_song(path: Path, *, num_channels: int = 1, num_samples: int = 2000, le
     samples = np.random.default_rng(0).standard_normal((num_channels, num_samples)).astype(np.float32)
     write_audio(path, Waveform(samples=samples * np.float32(level), sample_rate=8000))
     return path
+
+
+def in_format(name: str, subtype: Subtype | None = None) -> StemFiles:
+    return StemFiles(stem_format=StemFormat(name=name, subtype=subtype))
 
 
 def run(separator: Separator, source: Path, output: Path, *, overwrite: bool = False) -> SeparationReport:
@@ -71,7 +76,7 @@ def test_written_stems_sum_to_the_song_beyond_full_scale_too(tmp_path: Path, sep
 
 def test_samples_that_a_format_clips_are_counted(tmp_path: Path, separator: Separator) -> None:
     song = write_song(tmp_path / "loud.wav", level=3)
-    (done,) = separate_files(separator, plan_separation([song], tmp_path / "out", audio_format="flac")).separated
+    (done,) = separate_files(separator, plan_separation([song], tmp_path / "out", files=in_format("flac"))).separated
     assert done.num_clipped > 100
     assert tree(tmp_path / "out") == ["loud/instrumental.flac", "loud/vocals.flac"]
 
@@ -79,7 +84,7 @@ def test_samples_that_a_format_clips_are_counted(tmp_path: Path, separator: Sepa
 @pytest.mark.parametrize("audio_format", ["wav", "flac", "ogg", "mp3"])
 def test_every_offered_format_can_be_read_back(tmp_path: Path, separator: Separator, audio_format: str) -> None:
     song = write_song(tmp_path / "song.wav", num_channels=2, num_samples=20000)
-    plan = plan_separation([song], tmp_path / "out", audio_format=audio_format)
+    plan = plan_separation([song], tmp_path / "out", files=in_format(audio_format))
     assert not separate_files(separator, plan).problems
     for path in plan.jobs[0].outputs:
         stem = read_audio(path)
@@ -122,7 +127,7 @@ def test_a_folder_without_audio_is_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--format aac: expected one of wav, flac, ogg, mp3"):
-        plan_separation([write_song(tmp_path / "a.wav")], tmp_path / "out", audio_format="aac")
+        plan_separation([write_song(tmp_path / "a.wav")], tmp_path / "out", files=in_format("aac"))
 
 
 def test_a_file_for_an_output_folder_is_refused(tmp_path: Path) -> None:
@@ -195,7 +200,7 @@ def test_bad_files_are_named_with_their_reason_and_do_not_stop_the_rest(tmp_path
 def test_a_song_that_the_format_cannot_hold_is_named_by_its_final_name(tmp_path: Path, separator: Separator) -> None:
     samples = np.zeros((1, 500), np.float32)
     write_audio(tmp_path / "odd.wav", Waveform(samples=samples, sample_rate=10000))
-    plan = plan_separation([tmp_path / "odd.wav"], tmp_path / "out", audio_format="mp3")
+    plan = plan_separation([tmp_path / "odd.wav"], tmp_path / "out", files=in_format("mp3"))
     (problem,) = separate_files(separator, plan).problems
     assert "partial" not in problem.reason
     assert "vocals.mp3" in problem.reason
@@ -207,17 +212,18 @@ def test_a_full_disk_ends_the_batch_and_leaves_neither_stem(
 ) -> None:
     write_song(tmp_path / "in" / "a.wav")
     write_song(tmp_path / "in" / "b.wav")
-    num_written = 0
+    num_opened = 0
 
-    def write_until_full(path: Path, waveform: Waveform, *, subtype: Subtype | None) -> int:
-        nonlocal num_written
-        num_written += 1
-        if num_written == 4:  # the second stem of the second song
-            path.write_bytes(b"half a fi")
+    @contextmanager
+    def open_until_full(path: Path, *words: Any, **options: Any) -> Iterator[Any]:
+        nonlocal num_opened
+        num_opened += 1
+        with open_writer(path, *words, **options) as writer:
+            yield writer
+        if num_opened == 4:  # the second stem of the second song
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        return write_audio(path, waveform, subtype=subtype)
 
-    monkeypatch.setattr(files, "write_audio", write_until_full)
+    monkeypatch.setattr("vrtool.separation.song_file.open_writer", open_until_full)
     with pytest.raises(OSError, match="No space left"):
         run(separator, tmp_path / "in", tmp_path / "out")
     assert [path.relative_to(tmp_path / "out").as_posix() for path in sorted((tmp_path / "out").rglob("*"))] == [
@@ -233,12 +239,12 @@ def test_an_error_of_the_system_with_one_song_leaves_the_others(
     write_song(tmp_path / "in" / "a.wav")
     write_song(tmp_path / "in" / "b.wav")
 
-    def refuse_a(path: Path) -> Waveform:
+    def refuse_a(path: Path) -> dict[str, str]:
         if path.name == "a.wav":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return read_audio(path)
+        return read_tags(path)
 
-    monkeypatch.setattr(files, "read_audio", refuse_a)
+    monkeypatch.setattr("vrtool.separation.song_file.read_tags", refuse_a)
     report = run(separator, tmp_path / "in", tmp_path / "out")
     assert [problem.path for problem in report.problems] == ["a"]
     assert [done.job.track for done in report.separated] == ["b"]
@@ -264,9 +270,58 @@ def test_folders_that_cannot_be_read_are_problems_of_the_report(tmp_path: Path, 
     assert len(report.separated) == 1
 
 
-def test_a_subtype_that_the_format_does_not_have_is_refused_before_anything_is_done(tmp_path: Path) -> None:
-    (tmp_path / "song.wav").touch()
-    with pytest.raises(InputError, match="--subtype 32f: expected one of 24, 16 for --format flac"):
-        plan_separation([tmp_path / "song.wav"], tmp_path / "out", audio_format="flac", subtype="32f")
-    with pytest.raises(InputError, match="--subtype 16: expected none for --format mp3"):
-        plan_separation([tmp_path / "song.wav"], tmp_path / "out", audio_format="mp3", subtype="16")
+def test_a_subtype_that_the_format_does_not_have_is_refused_before_anything_is_done() -> None:
+    with pytest.raises(InputError, match="--subtype 32f: flac takes one of 24, 16, 8, found 32f"):
+        in_format("flac", "32f")
+    with pytest.raises(InputError, match="--subtype 16: mp3 takes no subtype, found 16"):
+        in_format("mp3", "16")
+
+
+def test_several_songs_at_once_give_what_they_give_one_by_one(tmp_path: Path, separator: Separator) -> None:
+    for number in range(6):
+        write_song(tmp_path / "in" / f"{number}.wav", num_samples=3000 + number)
+    (tmp_path / "in" / "4b.wav").write_bytes(b"no audio")
+    plan = plan_separation([tmp_path / "in"], tmp_path / "at once")
+    seen: list[SeparationProgress] = []
+    before = torch.get_num_threads()
+    report = separate_files(separator, plan, num_jobs=3, on_progress=seen.append)
+    assert torch.get_num_threads() == before
+    assert [done.job.track for done in report.separated] == ["0", "1", "2", "3", "4", "5"]
+    assert [problem.path for problem in report.problems] == ["4b"]
+    assert {told.track for told in seen if told.is_over} == {"0", "1", "2", "3", "4", "4b", "5"}
+    run(separator, tmp_path / "in", tmp_path / "one by one")
+    for path in tree(tmp_path / "one by one"):
+        assert (tmp_path / "at once" / path).read_bytes() == (tmp_path / "one by one" / path).read_bytes()
+
+
+@pytest.mark.parametrize("num_jobs", [1, 3])
+def test_what_the_progress_callback_raises_ends_the_batch_and_leaves_nothing_unfinished(
+    tmp_path: Path, separator: Separator, num_jobs: int
+) -> None:
+    for number in range(8):
+        write_song(tmp_path / "in" / f"{number}.wav")
+    plan = plan_separation([tmp_path / "in"], tmp_path / "out")
+
+    def stop(told: SeparationProgress) -> None:
+        if told.track == "3" and not told.is_over:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        separate_files(separator, plan, num_jobs=num_jobs, on_progress=stop)
+    assert not any("partial" in path for path in tree(tmp_path / "out"))
+    finished = {path.name for path in (tmp_path / "out").iterdir()}
+    assert "3" not in finished
+    for track in finished:
+        assert len(list((tmp_path / "out" / track).iterdir())) == 2
+
+
+def test_files_to_copy_arrive_as_they_are_and_once(tmp_path: Path, separator: Separator) -> None:
+    write_song(tmp_path / "a.wav")
+    kept = write_song(tmp_path / "kept" / "disc" / "b.flac")
+    plan = plan_separation([tmp_path / "a.wav"], tmp_path / "out", copies=[tmp_path / "kept"])
+    assert separate_files(separator, plan).num_copied == 1
+    assert (tmp_path / "out/disc/b.flac").read_bytes() == kept.read_bytes()
+    assert tree(tmp_path / "out") == ["a/instrumental.wav", "a/vocals.wav", "disc/b.flac"]
+    (tmp_path / "out/disc/b.flac").write_bytes(b"mine")
+    assert separate_files(separator, plan).num_copied == 0
+    assert (tmp_path / "out/disc/b.flac").read_bytes() == b"mine"

@@ -9,13 +9,20 @@ from pathlib import Path
 import av
 import numpy as np
 
-from vrtool.audio.formats import AudioInfo, FloatArray, RefusedError, regrouped
+from vrtool.audio.formats import AudioInfo, FloatArray, RefusedError, Subtype, regrouped
 from vrtool.audio.truncation import refuse_shorter
 from vrtool.errors import AudioError
 
 # Containers whose header states a stream's length. Elsewhere ffmpeg estimates it from the bit rate or, for
 # asf, counts silence before the start into it.
 STATES_DURATION = frozenset({"mov", "wav", "flac", "tta", "wv", "aiff", "caf", "ogg", "ape", "tak"})
+
+
+# Codecs that keep sample by sample; pcm_* are known by their beginning.
+LOSSLESS = frozenset({"alac", "ape", "flac", "tak", "tta", "wavpack", "mlp", "truehd", "wmalossless"})
+
+# ffmpeg hands out 24 bits in 32, and does not tell them from 32, which hardly any of these files have.
+KEPT_SAMPLES: dict[str, Subtype] = {"u8": "8", "s16": "16", "s32": "24", "flt": "32f", "dbl": "32f"}
 
 
 class FfmpegReader:
@@ -52,6 +59,7 @@ class FfmpegReader:
             num_channels=codec.layout.nb_channels,
             num_samples=None if duration is None else round(duration * codec.sample_rate),
             subtype=codec.name,
+            samples=_kept_samples(codec),
         )
 
     def blocks(self, block_samples: int) -> Iterator[FloatArray]:
@@ -93,6 +101,17 @@ class FfmpegReader:
 def _decoder(stream: av.AudioStream) -> av.AudioCodecContext | None:
     """Return the stream's decoder; there is none for what ffmpeg does not know or what is encrypted."""
     return stream.codec_context
+
+
+def _kept_samples(codec: av.AudioCodecContext) -> Subtype | None:
+    """Return how a codec keeps samples, None if it is lossy."""
+    if codec.name in ("pcm_s32le", "pcm_s32be"):
+        return "32"
+    if codec.name in ("pcm_alaw", "pcm_mulaw", "pcm_vidc") or not (
+        codec.name in LOSSLESS or codec.name.startswith("pcm_")
+    ):
+        return None
+    return KEPT_SAMPLES.get(codec.format.name.removesuffix("p"))
 
 
 def _resampled(resampler: av.AudioResampler | None, frame: av.AudioFrame | None) -> Iterator[FloatArray]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
+
+Subtype = Literal["8", "16", "24", "32", "32f"]
+"""How samples are kept: integers of so many bits, or 32-bit floats."""
 
 # Read by libsndfile; ffmpeg is asked when libsndfile refuses, as it does a wav file with a rare codec inside.
 SOUNDFILE_SUFFIXES = frozenset({
@@ -33,13 +36,15 @@ class AudioInfo:
     """What a file's header says about its audio.
 
     `num_samples` counts per channel and is None where the format does not tell; `subtype` names the encoding
-    as the library that reads it does ("PCM_16", "aac").
+    as the library that reads it does ("PCM_16", "aac"), and `samples` how samples are kept, None where sound is coded
+    otherwise: lossy formats have no bit depth.
     """
 
     sample_rate: int
     num_channels: int
     num_samples: int | None
     subtype: str
+    samples: Subtype | None = None
 
 
 class Reader(Protocol):

@@ -7,7 +7,7 @@ import io
 import numpy as np
 import soundfile
 
-from vrtool.audio.encoding import MP3_SAMPLE_RATES
+from vrtool.audio.output_formats import MP3_SAMPLE_RATES
 from vrtool.audio.waveform import Waveform, resample
 
 COMPRESSION = 0.5

@@ -9,13 +9,19 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from vrtool.audio.formats import AudioInfo, FloatArray, RefusedError
+from vrtool.audio.formats import AudioInfo, FloatArray, RefusedError, Subtype
 from vrtool.audio.truncation import refuse_shorter, states_mpeg_length
 from vrtool.errors import AudioError
 
 # libsndfile's "unknown" is the largest number of its type, as for a flac file written to a pipe; it then
 # fails on reading up to the end.
 UNKNOWN_FRAMES = 1 << 62
+
+# How libsndfile calls what keeps sample by sample.
+SAMPLES: dict[str, Subtype] = {
+    "PCM_U8": "8", "PCM_S8": "8", "PCM_16": "16", "PCM_24": "24", "PCM_32": "32", "FLOAT": "32f", "DOUBLE": "32f",
+    "ALAC_16": "16", "ALAC_20": "24", "ALAC_24": "24", "ALAC_32": "32",
+}  # fmt: skip
 
 # Full scale of 16-bit samples is 1.
 INTEGER_STEP = np.float32(2.0**-15)
@@ -47,6 +53,7 @@ class SoundfileReader:
             num_channels=self._file.channels,
             num_samples=self._file.frames,
             subtype=self._file.subtype,
+            samples=SAMPLES.get(self._file.subtype),
         )
 
     def blocks(self, block_samples: int) -> Iterator[FloatArray]:

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from vrtool.audio.decoding import BLOCK_SAMPLES, open_audio, probe_audio
-from vrtool.audio.encoding import OUTPUT_FORMATS, Subtype, encode
-from vrtool.audio.formats import AUDIO_SUFFIXES, AudioInfo, FloatArray
+from vrtool.audio.encoding import encode
+from vrtool.audio.formats import AUDIO_SUFFIXES, AudioInfo, FloatArray, Subtype
+from vrtool.audio.output_formats import OUTPUT_FORMATS
 from vrtool.audio.resampling import resample_blocks
 
 __all__ = [
@@ -69,7 +70,7 @@ def read_audio(path: str | Path) -> Waveform:
 def write_audio(path: str | Path, waveform: Waveform, *, subtype: Subtype | None = None) -> int:
     """Write a waveform in the format of the path's suffix; return how many samples had to be clipped.
 
-    wav takes the subtypes 32f (the default), 24 and 16, flac 24 (the default) and 16, ogg and mp3 none. Only
+    wav takes the subtypes 32f (the default), 32, 24, 16 and 8, flac 24 (the default), 16 and 8, ogg and mp3 none. Only
     integer samples are ever clipped. The file appears complete or not at all. Raises InputError for an
     unknown suffix or subtype, AudioError if the format cannot hold the audio, OSError as of the disk.
     """

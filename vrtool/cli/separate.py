@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vrtool.cli.console import console, errors, print_problems, progress_bar
+from vrtool.cli.console import console, errors, print_problems
 from vrtool.cli.live import separate_live
 from vrtool.cli.network import PRECISION_OPTION, Device, PrecisionName, load_separator
+from vrtool.cli.separation_progress import batch_progress
 from vrtool.errors import InputError, JobError
 
 if TYPE_CHECKING:
-    from vrtool.audio.waveform import Subtype
-    from vrtool.model.acceleration import Precision
-    from vrtool.separation.files import SeparationJob, SeparationProgress, SeparationReport
+    from vrtool.separation.files import SeparationReport
+    from vrtool.separation.plan import SeparationJob, SeparationPlan, StemFiles
+    from vrtool.separation.separator import Separator
 
 LIVE = "With --live"
 """The heading of the options that only a stream needs."""
@@ -24,7 +25,8 @@ LIVE = "With --live"
 
 def separate(
     inputs: Annotated[
-        list[Path] | None, typer.Argument(metavar="INPUT", help="Songs, or folders of songs in any depth.")
+        list[Path] | None,
+        typer.Argument(metavar="INPUT", help="Songs, folders of songs in any depth, or one batch in JSON."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the stems; the inputs' tree is kept in it.")
@@ -33,11 +35,24 @@ def separate(
         Path | None, typer.Option("--model", "-m", help="A run of vrtool train, or one of its checkpoint files.")
     ] = None,
     device: Device = "auto",
-    audio_format: Annotated[
-        str | None, typer.Option("--format", help="wav (the default: 32-bit float, never clips), flac, ogg or mp3.")
+    stem: Annotated[
+        Literal["vocals", "instrumental", "both"] | None,
+        typer.Option(help="What to write (both; with --live, instrumental)."),
     ] = None,
+    audio_format: Annotated[str | None, typer.Option("--format", help="wav (the default), flac, ogg or mp3.")] = None,
     subtype: Annotated[
-        Literal["16", "24", "32f"] | None, typer.Option(help="Sample format of wav (32f) and flac (24).")
+        Literal["8", "16", "24", "32", "32f"] | None,
+        typer.Option(help="Sample format of wav, or of flac: 8, 16, 24 (the song's own; of lossy songs the best)."),
+    ] = None,
+    filename: Annotated[
+        str | None, typer.Option(help="Names within the output folder ({track}/{stem}.{ext}).", show_default=False)
+    ] = None,
+    clip_mode: Annotated[
+        Literal["warn", "rescale", "clamp"] | None,
+        typer.Option(help="Beyond full scale, but in 32f: clip and say so (warn), turn the song down, or just clip."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Songs at work at once; each takes its memory (1).")
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Separate again what is there, and replace it.")
@@ -47,10 +62,6 @@ def separate(
         bool,
         typer.Option("--live", help="Raw PCM from standard input, one stem to standard output.", rich_help_panel=LIVE),
     ] = False,
-    stem: Annotated[
-        Literal["vocals", "instrumental"] | None,
-        typer.Option(help="What to write (instrumental).", rich_help_panel=LIVE),
-    ] = None,
     pcm: Annotated[
         Literal["s16le", "s24le", "s32le", "f32le"] | None,
         typer.Option(help="Interleaved samples of input and output, in ffmpeg's words (s16le).", rich_help_panel=LIVE),
@@ -65,37 +76,42 @@ def separate(
 ) -> None:
     """Split songs into vocals and instrumental, written to OUTPUT/<song>/{vocals,instrumental}.wav.
 
-    Stems have the song's own sample rate, channels and length, and sum to it. Songs whose stems are there are skipped.
+    Stems have the song's own sample rate, channels, bit depth and length, and sum to it. Songs whose stems are there
+    are skipped.
 
     As a song plays: ffmpeg -i song.mp3 -f s16le -ac 2 -ar 44100 - | vrtool separate --live -m RUN | aplay -f cd
     """
     of_files = {
-        "INPUT": inputs, "--output": output, "--format": audio_format, "--subtype": subtype, "--overwrite": overwrite,
-        "--precision": precision,
+        "INPUT": inputs, "--output": output, "--format": audio_format, "--subtype": subtype, "--filename": filename,
+        "--clip-mode": clip_mode, "--jobs": jobs, "--overwrite": overwrite, "--precision": precision,
+        "--stem both": stem == "both",
     }  # fmt: skip
-    of_streams = {"--stem": stem, "--pcm": pcm, "--sample-rate": sample_rate, "--channels": channels}
     if live:
         _refuse(of_files, "songs in files, --live reads standard input and writes standard output; leave out one")
         separate_live(
             model=_required(model),
             device=device,
-            stem=stem or "instrumental",
+            stem="vocals" if stem == "vocals" else "instrumental",
             pcm=pcm or "s16le",
             sample_rate=sample_rate,
             num_channels=2 if channels is None else channels,
         )
         return
+    of_streams = {"--pcm": pcm, "--sample-rate": sample_rate, "--channels": channels}
     _refuse(of_streams, "--live, and files say it themselves; leave it out, or add --live")
-    _separate_files(
-        inputs,
-        output,
-        model,
-        device=device,
-        precision=precision or "float32",
-        audio_format=audio_format or "wav",
-        subtype=subtype,
-        overwrite=overwrite,
+    from vrtool.separation.plan import DEFAULT_FILENAME, StemFiles
+    from vrtool.separation.song_file import STEM_NAMES, StemFormat
+
+    files = StemFiles(
+        stem_format=StemFormat(name=audio_format or "wav", subtype=subtype, clip_mode=clip_mode or "warn"),
+        stems=STEM_NAMES if stem is None or stem == "both" else (stem,),
+        filename=filename or DEFAULT_FILENAME,
     )
+    plan, folder = _plan(inputs, output, files)
+    if not overwrite and len(plan.jobs) == 1 and inputs and inputs[0].is_file() and inputs[0].suffix != ".json":
+        _refuse_existing(plan.jobs[0])
+    separator = load_separator(_required(model), device, precision or "float32")
+    _run(separator, plan, folder, overwrite=overwrite, num_jobs=jobs or 1)
 
 
 def _refuse(options: Mapping[str, object], belongs_to: str) -> None:
@@ -110,37 +126,34 @@ def _required(model: Path | None) -> Path:
     return model
 
 
-def _separate_files(
-    inputs: list[Path] | None,
-    output: Path | None,
-    model: Path | None,
-    *,
-    device: str,
-    precision: Precision,
-    audio_format: str,
-    subtype: Subtype | None,
-    overwrite: bool,
-) -> None:
+def _plan(inputs: list[Path] | None, output: Path | None, files: StemFiles) -> tuple[SeparationPlan, Path]:
+    """Return what is to be done with files and folders, or as a JSON batch says, and the output folder."""
+    from vrtool.separation.batch_file import read_batch
+    from vrtool.separation.plan import plan_separation
+
+    batches = [path for path in inputs or () if path.suffix.lower() == ".json"]
+    if not batches:
+        if not inputs or output is None:
+            raise InputError(
+                "vrtool separate needs songs and a folder for their stems: vrtool separate INPUT... --output DIR "
+                "--model RUN; or --live, to separate what comes on standard input"
+            )
+        return plan_separation(inputs, output, files=files), output
+    if inputs != batches or len(batches) > 1:
+        raise InputError(f"{batches[0]}: a batch says itself what to separate; give it alone, or the songs without it")
+    batch = read_batch(batches[0])
+    folder = output or batch.output
+    return plan_separation(batch.convert, folder, files=files, copies=batch.copy), folder
+
+
+def _run(separator: Separator, plan: SeparationPlan, output: Path, *, overwrite: bool, num_jobs: int) -> None:
     import time
 
-    from vrtool.separation.files import plan_separation, separate_files
+    from vrtool.separation.files import separate_files
 
-    if not inputs or output is None:
-        raise InputError(
-            "vrtool separate needs songs and a folder for their stems: vrtool separate INPUT... --output DIR --model "
-            "RUN; or --live, to separate what comes on standard input"
-        )
-    plan = plan_separation(inputs, output, audio_format=audio_format, subtype=subtype)
-    if not overwrite and len(inputs) == 1 and inputs[0].is_file():
-        _refuse_existing(plan.jobs[0])
-    separator = load_separator(_required(model), device, precision)
     began = time.monotonic()
-    with progress_bar("separating", "s of audio") as advance:
-
-        def show(progress: SeparationProgress) -> None:
-            advance(round(progress.done_seconds), max(1, round(progress.total_seconds)))
-
-        report = separate_files(separator, plan, overwrite=overwrite, on_progress=show)
+    with batch_progress() as show:
+        report = separate_files(separator, plan, overwrite=overwrite, num_jobs=num_jobs, on_progress=show)
     _print_report(report, output, elapsed_seconds=time.monotonic() - began)
 
 
@@ -157,11 +170,13 @@ def _print_report(report: SeparationReport, output: Path, *, elapsed_seconds: fl
     """Say what was done; raise JobError if not everything was."""
     for done in report.separated:
         if done.num_clipped:
-            errors.print(
-                f"{done.job.track}: {done.num_clipped} samples beyond full scale were clipped; --format wav keeps them",
-                markup=False,
-                soft_wrap=True,
+            _say_of(
+                done.job,
+                f"{done.num_clipped} samples beyond full scale were clipped; --clip-mode rescale or "
+                "--subtype 32f keeps them",
             )
+        if done.gain_db < 0:
+            _say_of(done.job, f"turned down by {-done.gain_db:.2f} dB, so that nothing is clipped")
     seconds = sum(done.duration_seconds for done in report.separated)
     summary = f"{_songs(len(report.separated))} separated into {output}"
     if report.separated:
@@ -169,6 +184,8 @@ def _print_report(report: SeparationReport, output: Path, *, elapsed_seconds: fl
             f": {seconds:.1f} s of audio in {elapsed_seconds:.1f} s, {seconds / elapsed_seconds:.1f} times real time"
         )
     console.print(summary, markup=False, soft_wrap=True)
+    if report.num_copied:
+        console.print(f"{_songs(report.num_copied)} copied", markup=False)
     if report.skipped:
         console.print(
             f"{_songs(len(report.skipped))} skipped, stems already there; --overwrite separates again", markup=False
@@ -176,6 +193,10 @@ def _print_report(report: SeparationReport, output: Path, *, elapsed_seconds: fl
     if report.problems:
         print_problems(report.problems, "the rest is done")
         raise JobError(f"{_songs(len(report.problems))} could not be separated")
+
+
+def _say_of(job: SeparationJob, sentence: str) -> None:
+    errors.print(f"{job.track}: {sentence}", markup=False, soft_wrap=True)
 
 
 def _songs(count: int) -> str:

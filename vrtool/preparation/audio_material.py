@@ -14,13 +14,13 @@ from vrtool.audio.alignment import MAX_OFFSET_SECONDS, MIN_CONFIDENCE, Alignment
 from vrtool.audio.formats import FloatArray
 from vrtool.audio.signal import Signal
 from vrtool.audio.spectrogram import ComplexArray, StftSpec, stft_segments, transform_segment
+from vrtool.audio.spool import Spool, open_spool
 from vrtool.dataset.header import SignalStatistics
 from vrtool.dataset.sources import TOLERATED_SECONDS, open_sources
 from vrtool.dataset.track import Role, Source, Track
 from vrtool.errors import AudioError
 from vrtool.preparation.levels import SILENCE_DB, LevelMeter, SampleMeter
 from vrtool.preparation.material import check_duration, is_patch, stored_roles
-from vrtool.preparation.spool import Spool, open_spool
 
 LARGEST_ALIGNED_DIFFERENCE_SECONDS = 2 * MAX_OFFSET_SECONDS
 """What aligned halves may differ in length: silence or a cut at either end."""

@@ -1,112 +1,68 @@
-"""Files and folders of songs in, a tree of stems out: what is planned, what is skipped, what went wrong."""
+"""Files and folders of songs in, a tree of stems out: one after another or several at once, and what went wrong."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from vrtool.atomic import DISK_FULL, atomic_path
-from vrtool.audio.waveform import OUTPUT_FORMATS, Subtype, Waveform, probe_audio, read_audio, write_audio
-from vrtool.dataset.folders import Folder, printable_name, scan_library
+from vrtool.audio.waveform import probe_audio
 from vrtool.dataset.library import Problem
 from vrtool.errors import AudioError, InputError
+from vrtool.separation.plan import CopyJob, SeparationJob, SeparationPlan
 from vrtool.separation.separator import Separator
-from vrtool.separation.stems import Stems
+from vrtool.separation.song_file import OnFileProgress, split_file
 
 # With these no later file fares better than the one that met them: no space, no quota, a disk that takes no writes.
 FATAL_ERRNOS = DISK_FULL | {errno.EROFS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeparationJob:
-    """One song to separate: its file, its name within the output folder, and where its stems go."""
-
-    source: Path
-    track: str
-    vocals: Path
-    instrumental: Path
-
-    @property
-    def outputs(self) -> tuple[Path, Path]:
-        """The files that the job writes."""
-        return self.vocals, self.instrumental
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeparationPlan:
-    """The songs to separate, how samples are written (None: as the format likes), and what could not be looked into."""
-
-    jobs: tuple[SeparationJob, ...]
-    subtype: Subtype | None
-    problems: tuple[Problem, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SeparatedTrack:
-    """A song that was separated: how long it is, and how many samples of both stems the format had to clip."""
+    """A song that was separated, its length, and what was done to samples beyond full scale; see `SplitFile`."""
 
     job: SeparationJob
     duration_seconds: float
     num_clipped: int
+    gain_db: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeparationReport:
-    """What became of a batch: songs separated, songs whose stems were already there, songs that could not be done."""
+    """What became of a batch: songs separated and files copied, songs already there, and what could not be done."""
 
     separated: tuple[SeparatedTrack, ...]
     skipped: tuple[SeparationJob, ...]
     problems: tuple[Problem, ...]
+    num_copied: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeparationProgress:
-    """Where a batch stands: the song at work, and how much audio of how much is done, in seconds."""
+    """Where a batch stands, told of one of the songs at work: how much audio of how much is done, in seconds.
+
+    Songs that do not say how long they are have 0 seconds until they are done. `is_over` with a song's last word,
+    whatever became of it.
+    """
 
     track: str
     track_number: int
     num_tracks: int
+    track_done_seconds: float
+    track_seconds: float
     done_seconds: float
     total_seconds: float
+    is_over: bool
 
 
-def plan_separation(
-    inputs: Sequence[Path], output: Path, *, audio_format: str = "wav", subtype: Subtype | None = None
-) -> SeparationPlan:
-    """Return the jobs for audio files and folders of them, in a fixed order; no audio is read, nothing written yet.
-
-    A file's track is its name without the suffix; a folder's tracks keep their path within it. Raises InputError if
-    an input is missing or holds no audio, if two songs would be written to one place, or a song over itself.
-    """
-    if audio_format not in OUTPUT_FORMATS:
-        raise InputError(f"--format {audio_format}: expected one of {', '.join(OUTPUT_FORMATS)}")
-    subtypes = OUTPUT_FORMATS[audio_format].subtypes
-    if subtype is not None and subtype not in subtypes:
-        choice = f"one of {', '.join(subtypes)}" if subtypes else "none"
-        raise InputError(f"--subtype {subtype}: expected {choice} for --format {audio_format}")
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file; stems are written into a folder, name another one")
-    problems: list[Problem] = []
-    jobs: dict[Path, SeparationJob] = {}
-    for source, track in _find_songs(inputs, output, problems):
-        folder = output / track
-        job = SeparationJob(
-            source=source,
-            track=printable_name(track.as_posix()),
-            vocals=folder / f"vocals.{audio_format}",
-            instrumental=folder / f"instrumental.{audio_format}",
-        )
-        other = jobs.setdefault(folder, job)
-        if other.source.resolve() != source.resolve():
-            raise InputError(
-                f"{other.source} and {source} would both be written to {folder}; rename one, or separate them into "
-                "different output folders"
-            )
-    _refuse_writing_over_sources(list(jobs.values()))
-    return SeparationPlan(jobs=tuple(jobs.values()), subtype=subtype, problems=tuple(problems))
+OnBatchProgress = Callable[[SeparationProgress], None]
 
 
 def separate_files(
@@ -114,38 +70,26 @@ def separate_files(
     plan: SeparationPlan,
     *,
     overwrite: bool = False,
-    on_progress: Callable[[SeparationProgress], None] | None = None,
+    num_jobs: int = 1,
+    on_progress: OnBatchProgress | None = None,
 ) -> SeparationReport:
-    """Separate every planned song and write its stems, and return what became of each.
+    """Separate every planned song and write its stems, and return what became of each, in the plan's order.
 
     Songs whose stems are there are skipped unless `overwrite`. One that cannot be read or written becomes a problem of
-    the report and the others go on; only a full or read-only disk ends the batch, with its OSError. The two stems of a
-    song appear together when both are complete.
+    the report and the others go on; only a full or read-only disk, a damaged network, or what `on_progress` raises ends
+    the batch. `num_jobs` songs are at work at once, in threads that share the network and torch's threads.
     """
-    separated: list[SeparatedTrack] = []
     problems = list(plan.problems)
-    todo: list[SeparationJob] = []
-    skipped: list[SeparationJob] = []
-    for job in plan.jobs:
-        existing = [] if overwrite else existing_outputs(job)
-        if len(existing) == 1:
-            problems.append(
-                Problem(
-                    path=job.track,
-                    reason=f"{existing[0]} is there without the other stem; --overwrite replaces it by both",
-                )
-            )
-        else:
-            (skipped if existing else todo).append(job)
-    reporter = _Reporter(todo, on_progress)
-    for number, job in enumerate(todo):
-        try:
-            separated.append(_separate_file(separator, job, plan.subtype, reporter.of_track(number)))
-        except (AudioError, InputError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in FATAL_ERRNOS:
-                raise
-            problems.append(Problem(path=job.track, reason=str(error)))
-    return SeparationReport(separated=tuple(separated), skipped=tuple(skipped), problems=tuple(problems))
+    todo, skipped = _pending(plan.jobs, overwrite, problems)
+    num_copied = sum(_copied(copy, overwrite, problems) for copy in plan.copies)
+    batch = _Batch(separator, plan, todo, on_progress)
+    outcomes = _run(batch, len(todo), min(num_jobs, len(todo)))
+    return SeparationReport(
+        separated=tuple(outcome for outcome in outcomes if isinstance(outcome, SeparatedTrack)),
+        skipped=tuple(skipped),
+        problems=(*problems, *(outcome for outcome in outcomes if isinstance(outcome, Problem))),
+        num_copied=num_copied,
+    )
 
 
 def existing_outputs(job: SeparationJob) -> list[Path]:
@@ -153,71 +97,140 @@ def existing_outputs(job: SeparationJob) -> list[Path]:
     return [path for path in job.outputs if path.exists()]
 
 
-def write_stems(stems: Stems, *, vocals: Path, instrumental: Path, subtype: Subtype | None = None) -> int:
-    """Write both stems, formats by suffix, and return how many samples the formats had to clip.
+def _pending(
+    jobs: Sequence[SeparationJob], overwrite: bool, problems: list[Problem]
+) -> tuple[list[SeparationJob], list[SeparationJob]]:
+    """Return the songs to separate and those that are there; one that is there by half becomes a problem."""
+    todo: list[SeparationJob] = []
+    skipped: list[SeparationJob] = []
+    for job in jobs:
+        existing = [] if overwrite else existing_outputs(job)
+        if existing and len(existing) < len(job.outputs):
+            reason = f"{existing[0]} is there without the other stem; --overwrite replaces it by both"
+            problems.append(Problem(path=job.track, reason=reason))
+        else:
+            (skipped if existing else todo).append(job)
+    return todo, skipped
 
-    Neither file appears before both are complete. Raises AudioError if a format cannot hold the audio; OSErrors pass.
-    """
-    created = [folder for folder in (vocals.parent, *vocals.parent.parents) if not folder.exists()]
-    vocals.parent.mkdir(parents=True, exist_ok=True)
+
+def _copied(copy: CopyJob, overwrite: bool, problems: list[Problem]) -> bool:
+    """Copy a file unless it is there, and return whether it was; what keeps one from it becomes a problem."""
+    if copy.destination.exists() and not overwrite:
+        return False
     try:
-        with atomic_path(vocals) as vocals_part, atomic_path(instrumental) as instrumental_part:
-            return _write_part(vocals_part, vocals, stems.vocals, subtype) + _write_part(
-                instrumental_part, instrumental, stems.instrumental, subtype
-            )
-    except BaseException:
-        # A folder without stems would look like a song that was done.
-        with contextlib.suppress(OSError):
-            for folder in created:
-                folder.rmdir()
-        raise
+        copy.destination.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(copy.destination) as temporary:
+            shutil.copyfile(copy.source, temporary)
+    except OSError as error:
+        if error.errno in FATAL_ERRNOS:
+            raise
+        problems.append(Problem(path=str(copy.source), reason=str(error)))
+        return False
+    return True
 
 
-def _write_part(part: Path, destination: Path, waveform: Waveform, subtype: Subtype | None) -> int:
-    try:
-        return write_audio(part, waveform, subtype=subtype)
-    except AudioError as error:
-        # The temporary name means nothing to a person.
-        raise AudioError(str(error).replace(str(part), str(destination))) from error
+class _StoppedError(Exception):
+    """Another song has ended the batch."""
 
 
-def _separate_file(
-    separator: Separator, job: SeparationJob, subtype: Subtype | None, on_progress: Callable[[int, int], None]
-) -> SeparatedTrack:
-    mixture = read_audio(job.source)
-    stems = separator.separate(mixture, on_progress=on_progress)
-    num_clipped = write_stems(stems, vocals=job.vocals, instrumental=job.instrumental, subtype=subtype)
-    return SeparatedTrack(job=job, duration_seconds=mixture.duration_seconds, num_clipped=num_clipped)
+class _Batch:
+    """The songs of a batch, each to be separated by its number, from any thread."""
 
-
-class _Reporter:
-    """Turns chunks done of one song into seconds of audio done of the whole batch."""
-
-    def __init__(self, jobs: Sequence[SeparationJob], on_progress: Callable[[SeparationProgress], None] | None) -> None:
+    def __init__(
+        self,
+        separator: Separator,
+        plan: SeparationPlan,
+        jobs: Sequence[SeparationJob],
+        on_progress: OnBatchProgress | None,
+    ) -> None:
+        self._separator = separator
+        self._format = plan.files.stem_format
         self._jobs = jobs
         self._on_progress = on_progress
         self._seconds = [_probed_seconds(job.source) for job in jobs] if on_progress else []
+        self._done_seconds = [0.0] * len(jobs)
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
 
-    def of_track(self, number: int) -> Callable[[int, int], None]:
-        """Return the callback for the chunks of song `number`."""
-        on_progress = self._on_progress
-        if on_progress is None:
-            return lambda _done, _total: None
-        before, total_seconds = sum(self._seconds[:number]), sum(self._seconds)
+    def stop(self) -> None:
+        """Let the songs at work end soon, and leave nothing of themselves."""
+        self._stopped.set()
 
-        def report(done: int, total: int) -> None:
-            on_progress(
+    def separate(self, number: int) -> SeparatedTrack | Problem:
+        """Return what became of a song."""
+        job = self._jobs[number]
+        try:
+            split = split_file(
+                self._separator.open_stream,
+                job.source,
+                job.destinations,
+                self._format,
+                on_progress=self._reporter(number),
+            )
+        except (AudioError, InputError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in FATAL_ERRNOS:
+                raise
+            self._tell(number, None, is_over=True)
+            return Problem(path=job.track, reason=str(error))
+        self._tell(number, split.duration_seconds, is_over=True)
+        return SeparatedTrack(
+            job=job, duration_seconds=split.duration_seconds, num_clipped=split.num_clipped, gain_db=split.gain_db
+        )
+
+    def _reporter(self, number: int) -> OnFileProgress:
+        """Return the callback of song `number`, which also ends it when the batch is stopped."""
+
+        def report(done_seconds: float, _total_seconds: float | None) -> None:
+            if self._stopped.is_set():
+                raise _StoppedError
+            self._tell(number, done_seconds, is_over=False)
+
+        return report
+
+    def _tell(self, number: int, done_seconds: float | None, *, is_over: bool) -> None:
+        """Report that so much of song `number` is done; None if it will never be."""
+        if self._on_progress is None:
+            return
+        with self._lock:
+            known = self._seconds[number]
+            if is_over:
+                # From now on it counts with its true length, that of a failed one as if it were done.
+                self._seconds[number] = known if done_seconds is None else done_seconds
+            self._done_seconds[number] = known if done_seconds is None else done_seconds
+            self._on_progress(
                 SeparationProgress(
                     track=self._jobs[number].track,
                     track_number=number + 1,
                     num_tracks=len(self._jobs),
-                    done_seconds=before + self._seconds[number] * done / total,
-                    total_seconds=total_seconds,
+                    track_done_seconds=self._done_seconds[number],
+                    track_seconds=self._seconds[number],
+                    done_seconds=sum(self._done_seconds),
+                    total_seconds=sum(map(max, self._seconds, self._done_seconds)),
+                    is_over=is_over,
                 )
             )
 
-        report(0, 1)
-        return report
+
+def _run(batch: _Batch, num_songs: int, num_jobs: int) -> list[SeparatedTrack | Problem]:
+    """Return the outcomes of all songs; where an error ends the batch, the songs at work leave nothing."""
+    if num_jobs <= 1:
+        return [batch.separate(number) for number in range(num_songs)]
+    num_threads = torch.get_num_threads()
+
+    def share_threads() -> None:
+        torch.set_num_threads(max(1, num_threads // num_jobs))
+
+    with ThreadPoolExecutor(num_jobs, initializer=share_threads) as pool:
+        futures = [pool.submit(batch.separate, number) for number in range(num_songs)]
+        try:
+            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                if (error := future.exception()) is not None:
+                    raise error
+            return [future.result() for future in futures]
+        finally:
+            batch.stop()
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(num_threads)
 
 
 def _probed_seconds(path: Path) -> float:
@@ -227,38 +240,3 @@ def _probed_seconds(path: Path) -> float:
     except (AudioError, InputError, OSError):
         return 0.0
     return (info.num_samples or 0) / info.sample_rate
-
-
-def _find_songs(inputs: Sequence[Path], output: Path, problems: list[Problem]) -> Iterator[tuple[Path, Path]]:
-    """Yield each song's file and its track's path within the output; unreadable folders become problems."""
-    for path in inputs:
-        if not path.is_dir():
-            if not path.exists():
-                raise InputError(f"{path}: expected an audio file or a folder of them, found nothing of that name")
-            # A file that is named is taken at its word whatever its suffix: decoding will tell.
-            yield path, Path(path.stem)
-            continue
-        if path.resolve() == output.resolve():
-            raise InputError(
-                f"{path} is both input and output; stems would be taken for songs the next time, name another output"
-            )
-        library, unreadable = scan_library(path)
-        problems += unreadable
-        for source in _files_outside(library, output.resolve()):
-            yield source, source.relative_to(path).with_suffix("")
-
-
-def _files_outside(folder: Folder, output: Path) -> Iterator[Path]:
-    """Yield the audio files of a folder and of those below it but `output`: stems of an earlier run are no songs."""
-    yield from folder.files
-    for below in folder.folders:
-        if below.path.resolve() != output:
-            yield from _files_outside(below, output)
-
-
-def _refuse_writing_over_sources(jobs: Sequence[SeparationJob]) -> None:
-    sources = {job.source.resolve() for job in jobs}
-    for job in jobs:
-        for path in job.outputs:
-            if path.resolve() in sources:
-                raise InputError(f"{path} is an input and would be written over; name another output folder")

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vrtool.audio import spool as spool_module
 from vrtool.audio.formats import FloatArray
-from vrtool.preparation import spool as spool_module
-from vrtool.preparation.spool import MEMORY_BYTES, open_spool
+from vrtool.audio.spool import MEMORY_BYTES, open_spool
 
 BLOCK_BYTES = 40_000
 """The size of what `noise` makes."""

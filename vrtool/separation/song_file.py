@@ -1,0 +1,239 @@
+"""One song from file to files: decoded, split and encoded as one stream, whatever its length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from vrtool.atomic import atomic_path, remove_abandoned
+from vrtool.audio.decoding import BLOCK_SAMPLES, open_audio
+from vrtool.audio.encoding import AudioWriter, open_writer
+from vrtool.audio.formats import AudioInfo, FloatArray, Reader, Subtype
+from vrtool.audio.output_formats import OUTPUT_FORMATS, choose_subtype, faithful_subtype, refuse_unsuitable
+from vrtool.audio.spool import Spool, open_spool
+from vrtool.audio.tags import read_tags
+from vrtool.errors import AudioError, InputError
+from vrtool.separation.song_stream import SongStream, split_blocks
+from vrtool.separation.stems import Stems, check_channels
+
+StemName = Literal["vocals", "instrumental"]
+
+STEM_NAMES: tuple[StemName, ...] = ("vocals", "instrumental")
+
+ClipMode = Literal["warn", "rescale", "clamp"]
+"""What becomes of samples beyond full scale where a format has no room for them.
+
+warn: they are clipped and counted (in lossy formats kept and counted, for players clip them); clamp: they are clipped,
+which was asked for; rescale: all stems of the song are turned down alike until the loudest fits. Float formats have
+room for any sample.
+"""
+
+OnFileProgress = Callable[[float, float | None], None]
+"""Told how many seconds of a song's stems are done, and of how many if the file says; what it raises ends the work."""
+
+
+class OpenSong(Protocol):
+    """Gives the start of a song; `Separator.open_stream` is one."""
+
+    def __call__(self, *, sample_rate: int, num_channels: int) -> SongStream:
+        """Return the stream of a song."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StemFormat:
+    """How stems are written: a format of OUTPUT_FORMATS, a subtype of it, and what happens beyond full scale.
+
+    Without a subtype integers stay integers of as many bits and floats stay floats where the format has them; what has
+    no bit depth, as mp3, becomes the format's most exact one. Raises InputError for a format or a subtype that there is
+    not.
+    """
+
+    name: str = "wav"
+    subtype: Subtype | None = None
+    clip_mode: ClipMode = "warn"
+
+    def __post_init__(self) -> None:
+        if self.name not in OUTPUT_FORMATS:
+            raise InputError(f"--format {self.name}: expected one of {', '.join(OUTPUT_FORMATS)}")
+        if self.subtype is not None:
+            choose_subtype(OUTPUT_FORMATS[self.name], self.subtype, f"--subtype {self.subtype}")
+
+    def subtype_for(self, info: AudioInfo) -> Subtype | None:
+        """Return the subtype that the stems of a file have; None where the format has none."""
+        return self.subtype or faithful_subtype(OUTPUT_FORMATS[self.name], info.samples)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitFile:
+    """What came of a song: its length, the samples beyond full scale of all stems, and by how much it was turned down.
+
+    `num_clipped` are those that were clipped or will be by players, unless that was asked for; `gain_db` is 0, or below
+    it where stems were rescaled.
+    """
+
+    duration_seconds: float
+    num_clipped: int
+    gain_db: float
+
+
+def split_file(
+    open_song: OpenSong,
+    source: Path,
+    destinations: Mapping[StemName, Path],
+    stem_format: StemFormat,
+    *,
+    on_progress: OnFileProgress | None = None,
+) -> SplitFile:
+    """Split a song's file and write the stems that have a destination; return what came of it.
+
+    Stems have the song's sample rate, channels, length and, where the format has room for them, tags. They grow beside
+    their destinations under temporary names while the song is read, and appear together when all are complete; what was
+    there is replaced, and after an error nothing is left. Memory does not depend on the length. Raises InputError if
+    there is no such file, AudioError if it cannot be read or its stems cannot be written, OSError as of the disk.
+    """
+    with open_audio(source) as reader, ExitStack() as stack:
+        info = reader.info
+        output, subtype = OUTPUT_FORMATS[stem_format.name], stem_format.subtype_for(info)
+        with _naming(source):
+            check_channels(info.num_channels)
+        for destination in destinations.values():
+            refuse_unsuitable(str(destination), output, info.num_channels, info.sample_rate)
+        tags = read_tags(source)
+        stack.enter_context(_folders_of(destinations.values()))
+
+        def opened(destination: Path) -> AudioWriter:
+            return stack.enter_context(
+                open_writer(
+                    stack.enter_context(atomic_path(destination)),
+                    destination,
+                    output,
+                    subtype,
+                    sample_rate=info.sample_rate,
+                    num_channels=info.num_channels,
+                    num_samples=info.num_samples,
+                    tags=tags,
+                )
+            )
+
+        writers = {name: opened(destination) for name, destination in destinations.items()}
+        pieces = _split(open_song, reader, source, on_progress)
+        if stem_format.clip_mode == "rescale" and subtype != "32f":
+            folder = next(iter(destinations.values())).parent
+            return _write_rescaled(pieces, writers, info, folder, subtype)
+        return _write(pieces, writers, info, subtype, stem_format.clip_mode)
+
+
+def _split(open_song: OpenSong, reader: Reader, source: Path, on_progress: OnFileProgress | None) -> Iterator[Stems]:
+    sample_rate, num_samples = reader.info.sample_rate, reader.info.num_samples
+    total_seconds = None if num_samples is None else num_samples / sample_rate
+    num_done = 0
+    if on_progress is not None:
+        on_progress(0.0, total_seconds)
+    song = open_song(sample_rate=sample_rate, num_channels=reader.info.num_channels)
+    with _naming(source):
+        for stems in split_blocks(reader.blocks(BLOCK_SAMPLES), song):
+            yield stems
+            num_done += stems.vocals.num_samples
+            if on_progress is not None:
+                on_progress(num_done / sample_rate, total_seconds)
+
+
+def _samples(stems: Stems, name: StemName) -> FloatArray:
+    return (stems.vocals if name == "vocals" else stems.instrumental).samples
+
+
+def _write(
+    pieces: Iterator[Stems],
+    writers: Mapping[StemName, AudioWriter],
+    info: AudioInfo,
+    subtype: Subtype | None,
+    clip_mode: ClipMode,
+) -> SplitFile:
+    """Write stems as they come; where the format is lossy, count what players will clip."""
+    num_samples = num_beyond = 0
+    for stems in pieces:
+        num_samples += stems.vocals.num_samples
+        for name, writer in writers.items():
+            samples = _samples(stems, name)
+            if subtype is None and clip_mode == "clamp":
+                samples = np.clip(samples, -1, 1)
+            elif subtype is None:
+                num_beyond += int(np.count_nonzero(np.abs(samples) > 1))
+            writer.write(samples)
+    num_clipped = num_beyond + sum(writer.num_clipped for writer in writers.values())
+    return SplitFile(
+        duration_seconds=num_samples / info.sample_rate,
+        num_clipped=0 if clip_mode == "clamp" else num_clipped,
+        gain_db=0.0,
+    )
+
+
+def _write_rescaled(
+    pieces: Iterator[Stems],
+    writers: Mapping[StemName, AudioWriter],
+    info: AudioInfo,
+    folder: Path,
+    subtype: Subtype | None,
+) -> SplitFile:
+    """Write stems when they are known to the end, turned down if the loudest sample says so; until then they spool."""
+    with ExitStack() as stack:
+        spools = {name: stack.enter_context(open_spool(folder, info.num_channels)) for name in writers}
+        peak = 0.0
+        for stems in pieces:
+            for name, spool in spools.items():
+                samples = _samples(stems, name)
+                spool.append(samples)
+                peak = max(peak, float(np.abs(samples).max(initial=0)))
+        # The largest integer is one step below full scale.
+        limit = 1.0 if subtype is None else 1 - 2.0 ** (1 - int(subtype.removesuffix("f")))
+        gain = min(1.0, limit / peak) if peak else 1.0
+        for name, spool in spools.items():
+            for block in _blocks_of(spool):
+                # Rounding of float32 shall not lift the peak above the limit again.
+                writers[name].write(block if gain == 1 else np.clip(block * np.float32(gain), -limit, limit))
+        num_samples = next(iter(spools.values())).num_samples
+    return SplitFile(duration_seconds=num_samples / info.sample_rate, num_clipped=0, gain_db=20 * math.log10(gain))
+
+
+def _blocks_of(spool: Spool) -> Iterator[FloatArray]:
+    for start in range(0, spool.num_samples, BLOCK_SAMPLES):
+        yield spool.read(start, min(BLOCK_SAMPLES, spool.num_samples - start))
+
+
+@contextmanager
+def _naming(source: Path) -> Iterator[None]:
+    """Let errors of the audio within the block begin with the file's name."""
+    try:
+        yield
+    except AudioError as error:
+        if str(error).startswith(str(source)):
+            raise
+        raise AudioError(f"{source}: {error}") from error
+
+
+@contextmanager
+def _folders_of(destinations: Iterable[Path]) -> Iterator[None]:
+    """Make the folders of the destinations; if the block fails, those that were not there before are gone again.
+
+    What killed writers have left in them is deleted.
+    """
+    folders = {destination.parent for destination in destinations}
+    created = {path for folder in folders for path in (folder, *folder.parents) if not path.exists()}
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(folder)
+    try:
+        yield
+    except BaseException:
+        # A folder without stems would look like a song that was done. Deepest first; one with other files stays.
+        for folder in sorted(created, key=lambda path: len(path.parts), reverse=True):
+            with suppress(OSError):
+                folder.rmdir()
+        raise
