@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "cli": AUDIO
     | {"dataset", "model", "preparation", "inspection", "training", "separation", "evaluation", "watching", "recipe"}
     | {"drawing"},
-    "__init__": {"model"},
+    "__init__": {"errors", "audio", "model", "separation"},
     "__main__": {"cli"},
 }
 

@@ -11,14 +11,24 @@ import numpy as np
 import torch
 
 from vrtool.audio.spectrogram import BLOCK_FRAMES, StftSpec
-from vrtool.audio.waveform import FloatArray, Waveform
+from vrtool.audio.waveform import FloatArray, Subtype, Waveform
 from vrtool.errors import AudioError, InputError
 from vrtool.model.acceleration import Precision
 from vrtool.model.device import pick_device
 from vrtool.model.network import Network
 from vrtool.separation.chunking import Chunker
 from vrtool.separation.masks import ChunkedMasks, MaskNetwork, Masks, OnePassMasks
+from vrtool.separation.plan import DEFAULT_FILENAME, StemFiles
 from vrtool.separation.scale import MEMORY_FRAMES, AsItIs, LoudestOfLate, Scale
+from vrtool.separation.song_file import (
+    STEM_NAMES,
+    ClipMode,
+    OnFileProgress,
+    SplitFile,
+    StemFormat,
+    StemName,
+    split_file,
+)
 from vrtool.separation.song_stream import OnProgress, SongStream, split_blocks, split_mixture
 from vrtool.separation.stems import Stems, check_channels
 from vrtool.separation.trained import load_trained
@@ -110,6 +120,34 @@ class Separator:
             raise AudioError("expected at least one sample, found none")
         song = self.open_stream(sample_rate=sample_rate, num_channels=len(first))
         yield from split_blocks(chain([first], remaining), song)
+
+    def separate_file(
+        self,
+        source: str | Path,
+        folder: str | Path,
+        *,
+        stems: tuple[StemName, ...] = STEM_NAMES,
+        audio_format: str = "wav",
+        subtype: Subtype | None = None,
+        clip_mode: ClipMode = "warn",
+        filename: str = DEFAULT_FILENAME,
+        overwrite: bool = False,
+        on_progress: OnFileProgress | None = None,
+    ) -> SplitFile:
+        """Write the stems of a song's file into a folder and return where they are and what came of it.
+
+        As `vrtool separate` does, in constant memory: at the song's sample rate, channels and, unless `subtype` says
+        otherwise, bit depth; `filename` is made of {track}, the source's name, {stem} and {ext}. What `on_progress`,
+        told seconds done and in all, raises ends the separation, and nothing is left. Raises InputError for what there
+        is not and, unless `overwrite`, for stems that are there; AudioError and OSError as `song_file.split_file` does.
+        """
+        source, folder = Path(source), Path(folder)
+        stem_format = StemFormat(name=audio_format, subtype=subtype, clip_mode=clip_mode)
+        files = StemFiles(stem_format=stem_format, stems=stems, filename=filename)
+        destinations = {stem: folder / files.path_of(source.stem, stem) for stem in stems}
+        if existing := [str(path) for path in destinations.values() if path.exists() and not overwrite]:
+            raise InputError(f"{' and '.join(existing)}: already there; overwrite replaces, or name another folder")
+        return split_file(self.open_stream, source, destinations, stem_format, on_progress=on_progress)
 
     def open_stream(self, *, sample_rate: int, num_channels: int) -> SongStream:
         """Return the start of a song, which takes blocks of samples as they come and gives those of the stems.

@@ -72,12 +72,13 @@ class StemFormat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitFile:
-    """What came of a song: its length, the samples beyond full scale of all stems, and by how much it was turned down.
+    """What came of a song: its stems' files, its length, and what was done to samples beyond full scale.
 
     `num_clipped` are those that were clipped or will be by players, unless that was asked for; `gain_db` is 0, or below
     it where stems were rescaled.
     """
 
+    stems: Mapping[StemName, Path]
     duration_seconds: float
     num_clipped: int
     gain_db: float
@@ -107,12 +108,13 @@ def split_file(
             refuse_unsuitable(str(destination), output, info.num_channels, info.sample_rate)
         tags = read_tags(source)
         stack.enter_context(_folders_of(destinations.values()))
-
-        def opened(destination: Path) -> AudioWriter:
-            return stack.enter_context(
+        # All are closed before the first takes its name.
+        parts = {name: stack.enter_context(atomic_path(path)) for name, path in destinations.items()}
+        writers = {
+            name: stack.enter_context(
                 open_writer(
-                    stack.enter_context(atomic_path(destination)),
-                    destination,
+                    part,
+                    destinations[name],
                     output,
                     subtype,
                     sample_rate=info.sample_rate,
@@ -121,13 +123,22 @@ def split_file(
                     tags=tags,
                 )
             )
-
-        writers = {name: opened(destination) for name, destination in destinations.items()}
+            for name, part in parts.items()
+        }
         pieces = _split(open_song, reader, source, on_progress)
         if stem_format.clip_mode == "rescale" and subtype != "32f":
-            folder = next(iter(destinations.values())).parent
-            return _write_rescaled(pieces, writers, info, folder, subtype)
-        return _write(pieces, writers, info, subtype, stem_format.clip_mode)
+            spool_folder = next(iter(destinations.values())).parent
+            num_samples, gain = _write_rescaled(pieces, writers, subtype, spool_folder, info.num_channels)
+            num_clipped = 0
+        else:
+            num_samples, num_clipped = _write(pieces, writers, subtype, stem_format.clip_mode)
+            gain = 1.0
+    return SplitFile(
+        stems=destinations,
+        duration_seconds=num_samples / info.sample_rate,
+        num_clipped=num_clipped,
+        gain_db=20 * math.log10(gain),
+    )
 
 
 def _split(open_song: OpenSong, reader: Reader, source: Path, on_progress: OnFileProgress | None) -> Iterator[Stems]:
@@ -150,13 +161,12 @@ def _samples(stems: Stems, name: StemName) -> FloatArray:
 
 
 def _write(
-    pieces: Iterator[Stems],
-    writers: Mapping[StemName, AudioWriter],
-    info: AudioInfo,
-    subtype: Subtype | None,
-    clip_mode: ClipMode,
-) -> SplitFile:
-    """Write stems as they come; where the format is lossy, count what players will clip."""
+    pieces: Iterator[Stems], writers: Mapping[StemName, AudioWriter], subtype: Subtype | None, clip_mode: ClipMode
+) -> tuple[int, int]:
+    """Write stems as they come; return how many samples a channel has, and how many were clipped without being asked.
+
+    What lossy formats keep beyond full scale counts with them: players clip it.
+    """
     num_samples = num_beyond = 0
     for stems in pieces:
         num_samples += stems.vocals.num_samples
@@ -167,24 +177,24 @@ def _write(
             elif subtype is None:
                 num_beyond += int(np.count_nonzero(np.abs(samples) > 1))
             writer.write(samples)
-    num_clipped = num_beyond + sum(writer.num_clipped for writer in writers.values())
-    return SplitFile(
-        duration_seconds=num_samples / info.sample_rate,
-        num_clipped=0 if clip_mode == "clamp" else num_clipped,
-        gain_db=0.0,
-    )
+    if clip_mode == "clamp":
+        return num_samples, 0
+    return num_samples, num_beyond + sum(writer.num_clipped for writer in writers.values())
 
 
 def _write_rescaled(
     pieces: Iterator[Stems],
     writers: Mapping[StemName, AudioWriter],
-    info: AudioInfo,
-    folder: Path,
     subtype: Subtype | None,
-) -> SplitFile:
-    """Write stems when they are known to the end, turned down if the loudest sample says so; until then they spool."""
+    folder: Path,
+    num_channels: int,
+) -> tuple[int, float]:
+    """Write stems when all of them is known, which spool in `folder` until then, turned down as far as they need it.
+
+    Returns how many samples a channel has, and the factor by which all were multiplied.
+    """
     with ExitStack() as stack:
-        spools = {name: stack.enter_context(open_spool(folder, info.num_channels)) for name in writers}
+        spools = {name: stack.enter_context(open_spool(folder, num_channels)) for name in writers}
         peak = 0.0
         for stems in pieces:
             for name, spool in spools.items():
@@ -198,8 +208,7 @@ def _write_rescaled(
             for block in _blocks_of(spool):
                 # Rounding of float32 shall not lift the peak above the limit again.
                 writers[name].write(block if gain == 1 else np.clip(block * np.float32(gain), -limit, limit))
-        num_samples = next(iter(spools.values())).num_samples
-    return SplitFile(duration_seconds=num_samples / info.sample_rate, num_clipped=0, gain_db=20 * math.log10(gain))
+        return next(iter(spools.values())).num_samples, gain
 
 
 def _blocks_of(spool: Spool) -> Iterator[FloatArray]:

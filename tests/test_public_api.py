@@ -19,8 +19,12 @@ def test_importing_vrtool_imports_nothing_heavy() -> None:
 
 def test_the_public_names_are_there() -> None:
     assert vrtool.__version__ == version("vrtool")
-    assert callable(vrtool.load_model)
-    assert vrtool.__all__ == ["__version__", "load_model"]
+    for name in vrtool.__all__:
+        assert getattr(vrtool, name) is not None
+    assert sorted(vrtool.__all__) == [
+        "LiveSeparator", "Separator", "Stems", "VrtoolError", "Waveform", "__version__", "load_model", "read_audio",
+        "write_audio",
+    ]  # fmt: skip
 
 
 def test_other_names_are_not() -> None:
