@@ -1,5 +1,15 @@
 """`vrtool separate` through its entry point, with a network too small to be good."""
 
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -7,10 +17,13 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
+from vrtool.audio.encoding import encode
 from vrtool.audio.spectrogram import StftSpec
-from vrtool.audio.waveform import Waveform, read_audio, write_audio
+from vrtool.audio.waveform import Waveform, probe_audio, read_audio, write_audio
+from vrtool.cli.separation_progress import rate_words
 from vrtool.model import ModelConfig
 from vrtool.model.acceleration import Precision
 from vrtool.separation.separator import Separator
@@ -115,3 +128,98 @@ def test_impossible_options_are_the_users_mistake(
     song = write_song(tmp_path / "song.wav")
     assert vrtool("separate", song, "--output", tmp_path / "out", "--model", half, *option).returncode == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_stems_are_named_and_kept_as_asked_for(vrtool: Command, half: str, tmp_path: Path) -> None:
+    write_song(tmp_path / "in" / "disc" / "a.wav")
+    done = vrtool(
+        "separate", tmp_path / "in", "--output", tmp_path / "out", "--model", half, "--format", "flac",
+        "--subtype", "16", "--stem", "vocals", "--filename", "{track} ({stem}).{ext}",
+    )  # fmt: skip
+    assert done.returncode == 0
+    (path,) = (path for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert path == tmp_path / "out/disc/a (vocals).flac"
+    assert probe_audio(path).samples == "16"
+
+
+def test_a_song_that_is_turned_down_says_by_how_much(vrtool: Command, half: str, tmp_path: Path) -> None:
+    song = write_song(tmp_path / "song.wav", level=3)
+    done = vrtool(
+        "separate", song, "--output", tmp_path / "out", "--model", half, "--subtype", "16", "--clip-mode", "rescale"
+    )
+    assert done.returncode == 0
+    assert re.search(r"song: turned down by \d+\.\d\d dB", done.stderr)
+
+
+def test_a_batch_in_json_is_separated_and_copied(vrtool: Command, half: str, tmp_path: Path) -> None:
+    write_song(tmp_path / "a.wav")
+    write_song(tmp_path / "kept" / "b.wav")
+    (tmp_path / "broken.wav").write_bytes(b"no audio")
+    batch = {"output": "stems", "convert": ["a.wav", "broken.wav"], "copy": ["kept/b.wav"]}
+    (tmp_path / "batch.json").write_text(json.dumps(batch))
+    done = vrtool("separate", tmp_path / "batch.json", "--model", half, "--jobs", 2)
+    assert done.returncode == 1
+    assert "1 song copied" in done.stdout
+    assert "broken" in done.stderr
+    written = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "stems").rglob("*.wav"))
+    assert written == ["stems/a/instrumental.wav", "stems/a/vocals.wav", "stems/b.wav"]
+
+
+def test_a_batch_stands_alone(vrtool: Command, half: str, tmp_path: Path) -> None:
+    (tmp_path / "batch.json").write_text('{"output": "o", "convert": ["a.wav"]}')
+    done = vrtool("separate", tmp_path / "batch.json", write_song(tmp_path / "a.wav"), "--model", half)
+    assert done.returncode == 2
+    assert "give it alone" in done.stderr
+
+
+def test_progress_tells_songs_speed_and_time_left() -> None:
+    assert rate_words(30, 90, 10) == "0:30 of 1:30, 3.0 times real time, 0:20 left"
+    assert rate_words(3600, 3600, 60) == "1:00:00 of 1:00:00, 60.0 times real time, 0:00 left"
+    assert rate_words(0, 90, 10) == ""
+
+
+def test_where_there_is_no_terminal_a_line_now_and_then_says_how_far_it_is(
+    vrtool: Command, half: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vrtool.cli.separation_progress.SECONDS_BETWEEN_LINES", 0.0)
+    write_song(tmp_path / "in" / "a [1].wav")
+    done = vrtool("separate", tmp_path / "in", "--output", tmp_path / "out", "--model", half)
+    assert re.search(r"a \[1\] \(1 of 1\): 0:00 of 0:00; in all 0:00 of 0:00, [\d.]+ times real time", done.stderr)
+
+
+def test_a_terminal_has_a_bar_for_each_song_and_one_for_all(
+    vrtool: Command, half: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr("vrtool.cli.separation_progress.errors", terminal)
+    for name in ("a [1]", "b"):
+        write_song(tmp_path / "in" / f"{name}.wav")
+    assert vrtool("separate", tmp_path / "in", "--output", tmp_path / "out", "--model", half).returncode == 0
+    shown = terminal.file.getvalue()  # type: ignore[attr-defined]
+    assert "all" in shown
+    assert "times real time" in shown
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there a process can be killed this way")
+def test_a_killed_command_leaves_no_stem_and_the_next_one_clears_its_rest(
+    vrtool: Command, tmp_path: Path, network: Path
+) -> None:
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 8000 * 300)).astype(np.float32)
+    write_audio(tmp_path / "song.wav", Waveform(samples=samples, sample_rate=8000))
+    words = ["separate", tmp_path / "song.wav", "-o", tmp_path / "out", "-m", network, "--device", "cpu"]
+    process = subprocess.Popen([sys.executable, "-m", "vrtool", *map(str, words)], stderr=subprocess.DEVNULL)
+    folder = tmp_path / "out/song"
+
+    def partial() -> list[Path]:
+        return [path for path in folder.glob(".*partial*") if path.stat().st_size > 100_000]
+
+    deadline = time.monotonic() + 120
+    while len(partial()) < 2 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert len(partial()) == 2
+    assert not list(folder.glob("[!.]*"))
+    encode(tmp_path / "song.wav", samples[:, :8000], 8000)
+    assert vrtool(*words).returncode == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["instrumental.wav", "vocals.wav"]
