@@ -199,18 +199,18 @@ def test_separating_changes_neither_the_mixture_nor_the_next_result() -> None:
     np.testing.assert_array_equal(first.vocals.samples, second.vocals.samples)
 
 
-def test_progress_counts_the_samples_that_are_done_up_to_the_last() -> None:
-    seen: list[tuple[int, int]] = []
+def test_progress_counts_the_seconds_that_are_done_up_to_the_last() -> None:
+    seen: list[tuple[float, float | None]] = []
     separator = Separator(ConstantMask(1), SPEC, chunk_frames=20, overlap=0, batch_size=2)
     separator.separate(noise(2, 200_000), on_progress=lambda done, total: seen.append((done, total)))
     assert len(seen) > 2
-    assert seen == sorted(set(seen))
-    assert {total for _, total in seen} == {200_000}
-    assert seen[-1] == (200_000, 200_000)
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    assert {total for _, total in seen} == {200_000 / 44100}
+    assert seen[-1][0] == 200_000 / 44100
 
 
 def test_what_the_progress_callback_raises_ends_the_separation() -> None:
-    def stop(_done: int, _total: int) -> None:
+    def stop(_done: float, _total: float | None) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

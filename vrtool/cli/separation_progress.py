@@ -72,9 +72,10 @@ def _line_now_and_then() -> Show:
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now
             words = rate_words(told.done_seconds, told.total_seconds, now - began)
+            length = clock(told.track_seconds) if told.track_seconds else "a length not known"
             errors.print(
                 f"{told.track} ({told.track_number} of {told.num_tracks}): {clock(told.track_done_seconds)} of "
-                f"{clock(told.track_seconds)}; in all {words or 'nothing yet'}",
+                f"{length}; in all {words or 'nothing yet'}",
                 markup=False,
                 soft_wrap=True,
             )

@@ -18,7 +18,8 @@ from vrtool.dataset.library import Problem
 from vrtool.errors import AudioError, InputError
 from vrtool.separation.plan import CopyJob, SeparationJob, SeparationPlan
 from vrtool.separation.separator import Separator
-from vrtool.separation.song_file import OnFileProgress, split_file
+from vrtool.separation.song_file import split_file
+from vrtool.separation.song_stream import OnProgress
 
 # With these no later file fares better than the one that met them: no space, no quota, a disk that takes no writes.
 FATAL_ERRNOS = DISK_FULL | {errno.EROFS}
@@ -177,7 +178,7 @@ class _Batch:
             job=job, duration_seconds=split.duration_seconds, num_clipped=split.num_clipped, gain_db=split.gain_db
         )
 
-    def _reporter(self, number: int) -> OnFileProgress:
+    def _reporter(self, number: int) -> OnProgress:
         """Return the callback of song `number`, which also ends it when the batch is stopped."""
 
         def report(done_seconds: float, _total_seconds: float | None) -> None:

@@ -23,7 +23,6 @@ from vrtool.separation.scale import MEMORY_FRAMES, AsItIs, LoudestOfLate, Scale
 from vrtool.separation.song_file import (
     STEM_NAMES,
     ClipMode,
-    OnFileProgress,
     SplitFile,
     StemFormat,
     StemName,
@@ -132,13 +131,13 @@ class Separator:
         clip_mode: ClipMode = "warn",
         filename: str = DEFAULT_FILENAME,
         overwrite: bool = False,
-        on_progress: OnFileProgress | None = None,
+        on_progress: OnProgress | None = None,
     ) -> SplitFile:
         """Write the stems of a song's file into a folder and return where they are and what came of it.
 
         As `vrtool separate` does, in constant memory: at the song's sample rate, channels and, unless `subtype` says
-        otherwise, bit depth; `filename` is made of {track}, the source's name, {stem} and {ext}. What `on_progress`,
-        told seconds done and in all, raises ends the separation, and nothing is left. Raises InputError for what there
+        otherwise, bit depth; `filename` is made of {track}, the source's name, {stem} and {ext}. What `on_progress`
+        raises ends the separation, and nothing is left. Raises InputError for what there
         is not and, unless `overwrite`, for stems that are there; AudioError and OSError as `song_file.split_file` does.
         """
         source, folder = Path(source), Path(folder)

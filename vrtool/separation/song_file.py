@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from vrtool.audio.output_formats import OUTPUT_FORMATS, choose_subtype, faithful
 from vrtool.audio.spool import Spool, open_spool
 from vrtool.audio.tags import read_tags
 from vrtool.errors import AudioError, InputError
-from vrtool.separation.song_stream import SongStream, split_blocks
+from vrtool.separation.song_stream import OnProgress, SongStream, split_blocks
 from vrtool.separation.stems import Stems, check_channels
 
 StemName = Literal["vocals", "instrumental"]
@@ -33,9 +33,6 @@ warn: they are clipped and counted (in lossy formats kept and counted, for playe
 which was asked for; rescale: all stems of the song are turned down alike until the loudest fits. Float formats have
 room for any sample.
 """
-
-OnFileProgress = Callable[[float, float | None], None]
-"""Told how many seconds of a song's stems are done, and of how many if the file says; what it raises ends the work."""
 
 
 class OpenSong(Protocol):
@@ -90,7 +87,7 @@ def split_file(
     destinations: Mapping[StemName, Path],
     stem_format: StemFormat,
     *,
-    on_progress: OnFileProgress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> SplitFile:
     """Split a song's file and write the stems that have a destination; return what came of it.
 
@@ -101,30 +98,14 @@ def split_file(
     """
     with open_audio(source) as reader, ExitStack() as stack:
         info = reader.info
-        output, subtype = OUTPUT_FORMATS[stem_format.name], stem_format.subtype_for(info)
+        subtype = stem_format.subtype_for(info)
         with _naming(source):
             check_channels(info.num_channels)
         for destination in destinations.values():
-            refuse_unsuitable(str(destination), output, info.num_channels, info.sample_rate)
+            refuse_unsuitable(str(destination), OUTPUT_FORMATS[stem_format.name], info.num_channels, info.sample_rate)
         tags = read_tags(source)
         stack.enter_context(_folders_of(destinations.values()))
-        # All are closed before the first takes its name.
-        parts = {name: stack.enter_context(atomic_path(path)) for name, path in destinations.items()}
-        writers = {
-            name: stack.enter_context(
-                open_writer(
-                    part,
-                    destinations[name],
-                    output,
-                    subtype,
-                    sample_rate=info.sample_rate,
-                    num_channels=info.num_channels,
-                    num_samples=info.num_samples,
-                    tags=tags,
-                )
-            )
-            for name, part in parts.items()
-        }
+        writers = _open_writers(stack, destinations, stem_format, info, tags)
         pieces = _split(open_song, reader, source, on_progress)
         if stem_format.clip_mode == "rescale" and subtype != "32f":
             spool_folder = next(iter(destinations.values())).parent
@@ -141,7 +122,33 @@ def split_file(
     )
 
 
-def _split(open_song: OpenSong, reader: Reader, source: Path, on_progress: OnFileProgress | None) -> Iterator[Stems]:
+def _open_writers(
+    stack: ExitStack,
+    destinations: Mapping[StemName, Path],
+    stem_format: StemFormat,
+    info: AudioInfo,
+    tags: Mapping[str, str],
+) -> dict[StemName, AudioWriter]:
+    """Return the writers of the stems, on the stack: all are closed before the first file takes its name."""
+    parts = {name: stack.enter_context(atomic_path(path)) for name, path in destinations.items()}
+    return {
+        name: stack.enter_context(
+            open_writer(
+                part,
+                destinations[name],
+                OUTPUT_FORMATS[stem_format.name],
+                stem_format.subtype_for(info),
+                sample_rate=info.sample_rate,
+                num_channels=info.num_channels,
+                num_samples=info.num_samples,
+                tags=tags,
+            )
+        )
+        for name, part in parts.items()
+    }
+
+
+def _split(open_song: OpenSong, reader: Reader, source: Path, on_progress: OnProgress | None) -> Iterator[Stems]:
     sample_rate, num_samples = reader.info.sample_rate, reader.info.num_samples
     total_seconds = None if num_samples is None else num_samples / sample_rate
     num_done = 0

@@ -18,8 +18,8 @@ from vrtool.model.masking import estimate_instrumental
 from vrtool.separation.masks import Masks
 from vrtool.separation.stems import Stems, check_channels, check_mixture
 
-OnProgress = Callable[[int, int], None]
-"""Told how many samples of a song's stems are done, and of how many; what it raises ends the separation."""
+OnProgress = Callable[[float, float | None], None]
+"""Told how many seconds of a song's stems are done, and of how many if that is known; what it raises ends the work."""
 
 BLOCK_SAMPLES = 65536
 
@@ -176,7 +176,7 @@ def split_mixture(mixture: Waveform, spec: StftSpec, masks: Masks, *, on_progres
         vocals[:, num_done : num_done + count] = stems.vocals.samples
         num_done += count
         if on_progress is not None:
-            on_progress(num_done, mixture.num_samples)
+            on_progress(num_done / mixture.sample_rate, mixture.duration_seconds)
     return Stems(
         vocals=Waveform(samples=vocals, sample_rate=mixture.sample_rate),
         instrumental=Waveform(samples=mixture.samples - vocals, sample_rate=mixture.sample_rate),
