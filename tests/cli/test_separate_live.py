@@ -219,7 +219,7 @@ def test_a_terminal_is_refused_with_a_pipe_to_use(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("a.wav", "--output", "stems", "--stem", "vocals", "--channels", "1"), "--stem, --channels: only for --live"),
+        (("a.wav", "--output", "stems", "--stem", "vocals", "--channels", "1"), "--channels: only for --live"),
         (("a.wav",), "INPUT... --output DIR"),
         (("--output", "stems"), "or --live"),
     ],
