@@ -238,7 +238,7 @@ def test_the_first_seconds_are_on_the_disk_before_the_last_are_read(
 ) -> None:
     (tmp_path / "song.wav").write_bytes(b"some")
     let_in = threading.Event()
-    monkeypatch.setattr("vrtool.audio.decoding._open_reader", lambda _: SlowReader(400_000, let_in))
+    monkeypatch.setattr("vrtool.audio.decoding._open_reader", lambda *_: SlowReader(400_000, let_in))
     seen: list[float] = []
     worker = threading.Thread(
         target=lambda: separator.separate_file(
