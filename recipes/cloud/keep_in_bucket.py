@@ -37,13 +37,16 @@ def main() -> int:
     run, bucket = arguments.run, arguments.bucket
     bucket.mkdir(parents=True, exist_ok=True)
     run.mkdir(parents=True, exist_ok=True)
-    brought = files_of(bucket)
-    for name in brought:
-        copy(bucket / name, run / name)
-    kept = {name: stamp for name, stamp in files_of(run).items() if name in brought}
+    kept = bring(bucket, run)
+    asked: list[int] = []  # for what there is no process yet
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        signal.signal(number, lambda received, _: asked.append(received))
     process = subprocess.Popen(arguments.command)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in numbers:
         signal.signal(number, lambda received, _: process.send_signal(received))
+    for early in asked:
+        process.send_signal(early)
     code = None
     while code is None:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -62,13 +65,17 @@ def files_of(folder: Path) -> dict[Path, Stamp]:
         name = path.relative_to(folder)
         if name.name == LEFT_OUT or any(part.startswith(".") for part in name.parts):
             continue
-        try:
-            status = path.stat()
-        except FileNotFoundError:  # an old checkpoint, removed in this moment
-            continue
-        if path.is_file():
-            found[name] = (status.st_size, status.st_mtime_ns, status.st_ino)
+        # An old checkpoint may be removed in this moment.
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file():
+                found[name] = stamp_of(path)
     return found
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Return what tells a file from one that replaces it."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def keep(run: Path, bucket: Path, kept: dict[Path, Stamp]) -> dict[Path, Stamp]:
@@ -79,7 +86,8 @@ def keep(run: Path, bucket: Path, kept: dict[Path, Stamp]) -> dict[Path, Stamp]:
     found = files_of(run)
     now = dict(kept)
     is_complete = True
-    for name in sorted(found):  # checkpoints, step-*, come last: the metrics must reach as far as they
+    # Checkpoints come last: the metrics must reach as far as they.
+    for name in sorted(found, key=lambda name: (name.name.startswith("step-"), name)):
         if kept.get(name) == found[name]:
             continue
         try:
@@ -90,9 +98,27 @@ def keep(run: Path, bucket: Path, kept: dict[Path, Stamp]) -> dict[Path, Stamp]:
         else:
             now[name] = found[name]
     for name in kept.keys() - found.keys() if is_complete else ():
-        (bucket / name).unlink(missing_ok=True)
-        del now[name]
+        try:
+            (bucket / name).unlink(missing_ok=True)
+        except OSError as error:
+            print(f"{bucket / name}: {error}; removing it later", file=sys.stderr)
+        else:
+            del now[name]
     return now
+
+
+def bring(bucket: Path, run: Path) -> dict[Path, Stamp]:
+    """Copy what the bucket has to the run, but for what is there in a newer state; return what both have alike.
+
+    A machine that was not lost has its files still, and they may go further than those that were kept.
+    """
+    newer = files_of(run)
+    alike = {}
+    for name, (_, kept_ns, _) in files_of(bucket).items():
+        if name not in newer or newer[name][1] < kept_ns:
+            copy(bucket / name, run / name)
+            alike[name] = stamp_of(run / name)
+    return alike
 
 
 def copy(source: Path, destination: Path) -> None:

@@ -60,11 +60,11 @@ def curves(history: History) -> str:
         Curve(label=stem, points=points(validation, f"{stem}_nsdr_db"), style=style) for style, stem in enumerate(STEMS)
     ]
     losses = [
-        Curve(label="training", points=points(training, "loss")),
+        Curve(label="training", points=_like_validation(training)),
         Curve(label="validation", points=points(validation, "loss"), style=1),
     ]
     charts = [
-        line_chart("Loss", "mean absolute error", losses),
+        line_chart("Loss", "mean absolute error of magnitudes", losses),
         line_chart("nSDR", "dB, of validation examples", stems, scale=linear_scale),
         line_chart("Learning rate", "", [_only(training, "learning_rate")], scale=from_zero),
         line_chart("Gradient norm", "before clipping", [_only(training, "gradient_norm")]),
@@ -72,6 +72,12 @@ def curves(history: History) -> str:
         line_chart("Time", "% of it", _time_curves(training), scale=from_zero),
     ]
     return f'<h2>Curves</h2><div class="charts">{"".join(charts)}</div>'
+
+
+def _like_validation(training: Sequence[Line]) -> Sequence[tuple[float, float]]:
+    """Return the training loss in validation's terms where it has them: the L1 of magnitudes among several terms."""
+    l1 = [{"step": line["step"], **line["loss_terms"]} for line in training if line.get("loss_terms")]
+    return points(l1, "l1") or points(training, "loss")
 
 
 def _time_curves(training: Sequence[Line]) -> list[Curve]:
