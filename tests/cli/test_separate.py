@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,6 @@ from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import Waveform, probe_audio, read_audio, write_audio
 from vrtool.cli.separation_progress import rate_words
 from vrtool.model import ModelConfig
-from vrtool.model.acceleration import Precision
 from vrtool.separation.separator import Separator
 
 STFT = StftSpec(sample_rate=8000, n_fft=256, hop_length=128)
@@ -45,10 +45,8 @@ def half(monkeypatch: pytest.MonkeyPatch) -> str:
     """A name for --model behind which stands a network that costs no time to load."""
     load = Separator.from_checkpoint
 
-    def from_checkpoint(path: Path, *, device: str, precision: Precision) -> Separator:
-        if path == Path("half"):
-            return Separator(Half(), STFT, device=device, precision=precision)
-        return load(path, device=device, precision=precision)
+    def from_checkpoint(paths: list[Path], **options: Any) -> Separator:
+        return Separator(Half(), STFT, **options) if paths == [Path("half")] else load(paths, **options)
 
     monkeypatch.setattr(Separator, "from_checkpoint", from_checkpoint)
     return "half"
@@ -140,6 +138,33 @@ def test_stems_are_named_and_kept_as_asked_for(vrtool: Command, half: str, tmp_p
     (path,) = (path for path in (tmp_path / "out").rglob("*") if path.is_file())
     assert path == tmp_path / "out/disc/a (vocals).flac"
     assert probe_audio(path).samples == "16"
+
+
+def test_better_stems_are_other_stems_and_sum_to_the_song(
+    vrtool: Command, network: Path, tmp_path: Path, save_network: Callable[..., Path]
+) -> None:
+    config = ModelConfig(n_fft=256, channels=2, num_bands=4, feedforward_dim=8, num_encoders=0, num_decoders=0)
+    other = save_network(tmp_path / "other.safetensors", config)
+    song = write_song(tmp_path / "song.wav")
+    ways = {"plain": [], "two": ["--model", other], "swapped": ["--channel-swap-average"], "shifted": ["--shifts", 2]}
+    found = {}
+    for name, words in ways.items():
+        folder = tmp_path / name
+        result = vrtool("separate", song, "-o", folder, "--model", network, "--subtype", "32f", *words)
+        assert result.returncode == 0, result.stderr
+        stems = [read_audio(folder / "song" / f"{stem}.wav").samples for stem in ("vocals", "instrumental")]
+        np.testing.assert_allclose(stems[0] + stems[1], read_audio(song).samples, atol=1e-6)
+        found[name] = stems[0]
+    for name in ("two", "swapped", "shifted"):
+        assert np.abs(found[name] - found["plain"]).max() > 1e-5, name
+
+
+def test_a_stream_takes_one_model_and_no_refinement(vrtool: Command) -> None:
+    result = vrtool("separate", "--live", "--model", "a", "--shifts", 2, "--postprocess")
+    assert result.returncode == 2
+    assert "--shifts, --postprocess: only for songs in files" in result.stderr
+    result = vrtool("separate", "--live", "--model", "a", "--model", "b")
+    assert "--live goes with one --model, found 2" in result.stderr
 
 
 def test_a_song_that_is_turned_down_says_by_how_much(vrtool: Command, half: str, tmp_path: Path) -> None:

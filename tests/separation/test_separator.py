@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import FloatArray, Waveform
 from vrtool.errors import AudioError, InputError, JobError
+from vrtool.separation.combining import Refinement
 from vrtool.separation.separator import Separator
 
 SPEC = StftSpec(sample_rate=44100, n_fft=512, hop_length=256)
@@ -229,3 +230,54 @@ def test_the_network_is_put_into_evaluation_mode() -> None:
     network = nn.Sequential(nn.Dropout(0.5))
     Separator(network, SPEC)
     assert not network.training
+
+
+def test_the_masks_of_several_networks_are_averaged() -> None:
+    mixture = noise(2, 20_000)
+    several = Separator([ConstantMask(0.2), ConstantMask(0.6), ChannelMask()], SPEC).separate(mixture)
+    expected = mixture.samples * np.array([[1 - 1.8 / 3], [1 - 0.8 / 3]], np.float32)
+    np.testing.assert_allclose(several.vocals.samples, expected, atol=1e-5)
+
+
+def test_averaged_over_exchanged_channels_a_network_treats_both_alike() -> None:
+    mixture = noise(2, 20_000)
+    swapped = Refinement(channel_swap_average=True)
+    stems = Separator(ChannelMask(), SPEC, refinement=swapped).separate(mixture)
+    np.testing.assert_allclose(stems.vocals.samples, 0.5 * mixture.samples, atol=1e-5)
+    network = Recorder()
+    Separator(network, SPEC, num_channels=1, refinement=swapped).separate(noise(1, 1000))
+    assert len(network.seen) == 1, "of one channel there is nothing to exchange"
+
+
+def test_shifts_divide_the_song_at_other_frames_and_change_nothing_else() -> None:
+    mixture, network = noise(1, 256 * 99), Recorder()
+    shifted = Separator(network, SPEC, num_channels=1, chunk_frames=40, overlap=0, refinement=Refinement(shifts=2))
+    shifted.separate(mixture)
+    plain = Recorder()
+    Separator(plain, SPEC, num_channels=1, chunk_frames=40, overlap=0).separate(mixture)
+    assert len(network.seen) == 2 * len(plain.seen)
+    (half_silent,) = [x for x in network.seen if not x[..., :20].any()]
+    assert half_silent[..., 20:].any()
+    stems, others = (
+        Separator(FramewiseMask(), SPEC, chunk_frames=10_000, refinement=Refinement(shifts=shifts)).separate(mixture)
+        for shifts in (1, 3)
+    )
+    np.testing.assert_allclose(stems.vocals.samples, others.vocals.samples, atol=1e-5)
+
+
+def test_what_is_no_voice_is_left_as_it_is_by_postprocessing() -> None:
+    mixture = noise(2, 256 * 300)
+    stems = Separator(ConstantMask(0.9), SPEC, refinement=Refinement(postprocess=True)).separate(mixture)
+    assert np.abs(stems.vocals.samples[:, : 256 * 250]).max() < 1e-6
+    sung = Separator(ConstantMask(0.01), SPEC, refinement=Refinement(postprocess=True)).separate(mixture)
+    np.testing.assert_allclose(sung.vocals.samples, 0.99 * mixture.samples, atol=1e-5)
+
+
+def test_what_cannot_be_refined_is_refused() -> None:
+    with pytest.raises(InputError, match="chunks are shifted 1 time or more, found 0"):
+        Refinement(shifts=0)
+    first, second = Recorder(requires_frames=16), Recorder(requires_frames=32)
+    with pytest.raises(InputError, match=r"these networks take chunks of \[16, 32\] frames"):
+        Separator([first, second], SPEC)
+    with pytest.raises(InputError, match="expected a model or more, found none"):
+        Separator.from_checkpoint([])

@@ -101,7 +101,9 @@ def _estimators(
     if not any(are_models.values()) and (device, precision) != ("auto", "float32"):
         raise InputError("--device, --precision: only for --model, estimates are there already; leave them out")
     return {
-        system: ModelEstimator(load_separator(path, device, precision)) if are_models[system] else FolderEstimator(path)
+        system: ModelEstimator(load_separator([path], device, precision))
+        if are_models[system]
+        else FolderEstimator(path)
         for system, path in paths.items()
     }
 

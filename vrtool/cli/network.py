@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +13,7 @@ from vrtool.cli.console import errors
 if TYPE_CHECKING:
     from vrtool.model.acceleration import Precision
     from vrtool.model.device import PickedDevice
+    from vrtool.separation.combining import Refinement
     from vrtool.separation.separator import Separator
 
 Device = Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.")]
@@ -20,13 +22,26 @@ PrecisionName = Literal["float32", "bfloat16", "float16"]
 PRECISION_OPTION = typer.Option(help="bfloat16 and float16 are faster on hardware that has them (float32).")
 
 
-def load_separator(model: Path, device: str, precision: Precision) -> Separator:
-    """Return the separator of a run or a checkpoint, and say on standard error where it runs."""
+def load_separator(
+    models: Sequence[Path],
+    device: str,
+    precision: Precision,
+    *,
+    overlap: float | None = None,
+    refinement: Refinement | None = None,
+) -> Separator:
+    """Return the separator of runs or checkpoints, and say on standard error where it runs."""
     from vrtool.model.memory import keep_freed_memory
-    from vrtool.separation.separator import Separator
+    from vrtool.separation.separator import DEFAULT_OVERLAP, Separator
 
     keep_freed_memory()
-    separator = Separator.from_checkpoint(model, device=device, precision=precision)
+    separator = Separator.from_checkpoint(
+        models,
+        device=device,
+        precision=precision,
+        overlap=DEFAULT_OVERLAP if overlap is None else overlap,
+        refinement=refinement,
+    )
     print_device(separator.device, precision)
     return separator
 

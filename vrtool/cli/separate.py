@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vrtool.separation.plan import SeparationJob, SeparationPlan, StemFiles
     from vrtool.separation.separator import Separator
 
+BETTER = "Better stems, mostly for more time"
 LIVE = "With --live"
 """The heading of the options that only a stream needs."""
 
@@ -31,8 +32,9 @@ def separate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the stems; the inputs' tree is kept in it.")
     ] = None,
-    model: Annotated[
-        Path | None, typer.Option("--model", "-m", help="A run of vrtool train, or one of its checkpoint files.")
+    models: Annotated[
+        list[Path] | None,
+        typer.Option("--model", "-m", help="A run of vrtool train, or one of its checkpoints. Repeated: their mean."),
     ] = None,
     device: Device = "auto",
     stem: Annotated[
@@ -58,6 +60,18 @@ def separate(
         bool, typer.Option("--overwrite", help="Separate again what is there, and replace it.")
     ] = False,
     precision: Annotated[PrecisionName | None, PRECISION_OPTION] = None,
+    overlap: Annotated[
+        float | None, typer.Option(help="Share of a chunk that the next has too (0.25).", rich_help_panel=BETTER)
+    ] = None,
+    shifts: Annotated[
+        int | None, typer.Option(min=1, help="Mean over so many shifted divisions (1).", rich_help_panel=BETTER)
+    ] = None,
+    channel_swap_average: Annotated[
+        bool, typer.Option("--channel-swap-average", help="Mean with left and right exchanged.", rich_help_panel=BETTER)
+    ] = False,
+    postprocess: Annotated[
+        bool, typer.Option("--postprocess", help="Leave stretches without vocals as they are.", rich_help_panel=BETTER)
+    ] = False,
     live: Annotated[
         bool,
         typer.Option("--live", help="Raw PCM from standard input, one stem to standard output.", rich_help_panel=LIVE),
@@ -84,12 +98,13 @@ def separate(
     of_files = {
         "INPUT": inputs, "--output": output, "--format": audio_format, "--subtype": subtype, "--filename": filename,
         "--clip-mode": clip_mode, "--jobs": jobs, "--overwrite": overwrite, "--precision": precision,
-        "--stem both": stem == "both",
+        "--stem both": stem == "both", "--overlap": overlap, "--shifts": shifts, "--postprocess": postprocess,
+        "--channel-swap-average": channel_swap_average,
     }  # fmt: skip
     if live:
         _refuse(of_files, "songs in files, --live reads standard input and writes standard output; leave out one")
         separate_live(
-            model=_required(model),
+            model=_only(_required(models)),
             device=device,
             stem="vocals" if stem == "vocals" else "instrumental",
             pcm=pcm or "s16le",
@@ -99,6 +114,7 @@ def separate(
         return
     of_streams = {"--pcm": pcm, "--sample-rate": sample_rate, "--channels": channels}
     _refuse(of_streams, "--live, and files say it themselves; leave it out, or add --live")
+    from vrtool.separation.combining import Refinement
     from vrtool.separation.plan import DEFAULT_FILENAME, StemFiles
     from vrtool.separation.song_file import STEM_NAMES, StemFormat
 
@@ -110,7 +126,10 @@ def separate(
     plan, folder = _plan(inputs, output, files)
     if not overwrite and len(plan.jobs) == 1 and inputs and inputs[0].is_file() and inputs[0].suffix != ".json":
         _refuse_existing(plan.jobs[0])
-    separator = load_separator(_required(model), device, precision or "float32")
+    refinement = Refinement(shifts=shifts or 1, channel_swap_average=channel_swap_average, postprocess=postprocess)
+    separator = load_separator(
+        _required(models), device, precision or "float32", overlap=overlap, refinement=refinement
+    )
     _run(separator, plan, folder, overwrite=overwrite, num_jobs=jobs or 1)
 
 
@@ -120,10 +139,16 @@ def _refuse(options: Mapping[str, object], belongs_to: str) -> None:
         raise InputError(f"{', '.join(given)}: only for {belongs_to}")
 
 
-def _required(model: Path | None) -> Path:
-    if model is None:
+def _required(models: list[Path] | None) -> list[Path]:
+    if not models:
         raise InputError("vrtool separate needs a trained network: pass --model RUN, a folder that vrtool train wrote")
-    return model
+    return models
+
+
+def _only(models: list[Path]) -> Path:
+    if len(models) > 1:
+        raise InputError(f"--live goes with one --model, found {len(models)}; leave out the others")
+    return models[0]
 
 
 def _plan(inputs: list[Path] | None, output: Path | None, files: StemFiles) -> tuple[SeparationPlan, Path]:

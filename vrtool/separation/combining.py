@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from vrtool.audio.array_queue import ArrayQueue
 from vrtool.audio.waveform import FloatArray
+from vrtool.errors import InputError
 from vrtool.separation.masks import Masks
+from vrtool.separation.postprocessing import MergedMasks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refinement:
+    """What makes stems better, and all but `postprocess` slower; raises InputError for fewer shifts than 1."""
+
+    shifts: int = 1
+    """Masks are means over so many divisions of the song into chunks, each shifted by an equal part of their hop."""
+    channel_swap_average: bool = False
+    """Masks of stereo songs are means over the song and the song with left and right exchanged."""
+    postprocess: bool = False
+    """Long stretches without vocals are the instrumental's as they are (see postprocessing.py)."""
+
+    def __post_init__(self) -> None:
+        if self.shifts < 1:
+            raise InputError(f"chunks are shifted 1 time or more, found {self.shifts}; 1 leaves them where they are")
+
+    def refine(self, openers: Sequence[Callable[[], Masks]], *, hop_frames: int, num_channels: int) -> Masks:
+        """Return the refined masks of a song of `num_channels`: the mean over networks, each opened by one of these."""
+        members: list[Masks] = []
+        for open_masks in openers:
+            for number in range(self.shifts):
+                shift = round(number * hop_frames / self.shifts)
+                members.append(ShiftedMasks(open_masks(), shift) if shift else open_masks())
+                if self.channel_swap_average and num_channels > 1:
+                    swapped = SwappedMasks(open_masks())
+                    members.append(ShiftedMasks(swapped, shift) if shift else swapped)
+        masks = MeanMasks(members) if len(members) > 1 else members[0]
+        return MergedMasks(masks) if self.postprocess else masks
 
 
 class MeanMasks:

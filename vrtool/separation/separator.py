@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Self
@@ -17,6 +18,7 @@ from vrtool.model.acceleration import Precision
 from vrtool.model.device import pick_device
 from vrtool.model.network import Network
 from vrtool.separation.chunking import Chunker
+from vrtool.separation.combining import Refinement
 from vrtool.separation.masks import ChunkedMasks, MaskNetwork, Masks, OnePassMasks
 from vrtool.separation.plan import DEFAULT_FILENAME, StemFiles
 from vrtool.separation.scale import MEMORY_FRAMES, AsItIs, LoudestOfLate, Scale
@@ -40,18 +42,19 @@ DEFAULT_OVERLAP = 0.25
 
 
 class Separator:
-    """A network ready to separate songs, one after another or from several threads.
+    """A network, or several whose masks are averaged, ready for songs one after another or from several threads.
 
-    `stft` is the spectrogram the network was trained on; `num_channels` how many audio channels it takes, 1 or 2 (a
+    `stft` is the spectrogram the networks were trained on; `num_channels` how many audio channels it takes, 1 or 2 (a
     Network knows it; of any other module, 2 is the default). Chunks have `chunk_frames` frames (default: what the
     network requires, else 1024), overlap by the share `overlap` and pass the network `batch_size` at a time; a network
-    that can be streamed takes a song in one pass instead. `device` is a name for `pick_device`; `precision` bfloat16 is
-    faster on hardware that has it. Raises InputError if these do not fit.
+    that can be streamed takes a song in one pass instead. `refinement` takes more time for better stems. `device` is a
+    name for `pick_device`; `precision` bfloat16 is faster on hardware that has it. Raises InputError if these do not
+    fit.
     """
 
     def __init__(
         self,
-        network: torch.nn.Module,
+        network: torch.nn.Module | Sequence[torch.nn.Module],
         stft: StftSpec,
         *,
         num_channels: int | None = None,
@@ -59,42 +62,60 @@ class Separator:
         chunk_frames: int | None = None,
         overlap: float = DEFAULT_OVERLAP,
         batch_size: int = 1,
+        refinement: Refinement | None = None,
         precision: Precision = "float32",
     ) -> None:
+        modules = [network] if isinstance(network, torch.nn.Module) else network
         self.stft = stft
-        self.num_channels = _fitting_channels(network, stft, num_channels)
+        for module in modules:
+            num_channels = _fitting_channels(module, stft, num_channels)
+        assert num_channels is not None, "there is a network"
+        self.num_channels = num_channels
         self.device = pick_device(device)
-        self._network = MaskNetwork(network, self.num_channels, self.device.device, precision)
-        self.chunk_frames = _chosen_chunk_frames(chunk_frames, self._network.requires_frames)
+        self._networks = [MaskNetwork(module, num_channels, self.device.device, precision) for module in modules]
+        self.chunk_frames = _chosen_chunk_frames(chunk_frames, [network.requires_frames for network in self._networks])
         self.overlap = overlap
         self.batch_size = batch_size
+        self.refinement = refinement or Refinement()
         Chunker(self.chunk_frames, overlap)  # which says whether these fit
         if batch_size < 1:
             raise InputError(f"a batch needs 1 chunk or more, found {batch_size}")
+        if self.refinement.shifts > 1 and any(network.can_stream for network in self._networks):
+            raise InputError("a network that takes songs in one pass has no chunks to shift; leave shifts out")
 
     @classmethod
     def from_checkpoint(
         cls,
-        path: str | Path,
+        path: str | Path | Sequence[str | Path],
         *,
         device: str = "auto",
         chunk_frames: int | None = None,
         overlap: float = DEFAULT_OVERLAP,
         batch_size: int = 1,
+        refinement: Refinement | None = None,
         precision: Precision = "float32",
     ) -> Self:
-        """Return the separator of a checkpoint: a file, or the folder of a run, whose best one is taken.
+        """Return the separator of a checkpoint, a file or the folder of a run, whose best one is taken; or of several.
 
-        Raises CheckpointError if there is no checkpoint or it is damaged, InputError as the class does.
+        Raises CheckpointError if there is no checkpoint or it is damaged, InputError as the class does, and if several
+        were trained on different spectrograms.
         """
-        network, stft = load_trained(path, device)
+        paths = [path] if isinstance(path, (str, Path)) else list(path)
+        if not paths:
+            raise InputError("expected a model or more, found none")
+        loaded = [load_trained(each, device) for each in paths]
+        stft = loaded[0][1]
+        for each, (_, other) in zip(paths, loaded, strict=True):
+            if other != stft:
+                raise InputError(f"{each} was trained on {other}, {paths[0]} on {stft}; masks of both have no mean")
         return cls(
-            network,
+            [network for network, _ in loaded],
             stft,
             device=device,
             chunk_frames=chunk_frames,
             overlap=overlap,
             batch_size=batch_size,
+            refinement=refinement,
             precision=precision,
         )
 
@@ -161,7 +182,7 @@ class Separator:
 
         Both of shape (channel, bin, frame), one or two channels; the magnitudes are heard at the scale that they have.
         """
-        masks = self._open_masks(AsItIs(), len(magnitude))
+        masks = self._open_masks(lambda _: AsItIs(), len(magnitude))
         pieces = []
         for start in range(0, magnitude.shape[2], BLOCK_FRAMES):
             frames = magnitude[:, :, start : start + BLOCK_FRAMES].transpose(0, 2, 1)
@@ -169,15 +190,20 @@ class Separator:
         return np.concatenate([*pieces, masks.finish()], axis=1).transpose(0, 2, 1)
 
     def _song_masks(self, num_channels: int) -> Masks:
-        num_frames = MEMORY_FRAMES if self._network.can_stream else self.chunk_frames
-        return self._open_masks(LoudestOfLate(self.stft, num_frames), num_channels)
+        return self._open_masks(lambda num_frames: LoudestOfLate(self.stft, num_frames), num_channels)
 
-    def _open_masks(self, scale: Scale, num_channels: int) -> Masks:
-        if self._network.can_stream:
-            return OnePassMasks(self._network, scale, num_channels)
+    def _open_masks(self, make_scale: Callable[[int], Scale], num_channels: int) -> Masks:
+        """Return the start of a song's masks; `make_scale` gives a scale that remembers so many frames."""
+        openers = [partial(self._open_network, network, make_scale, num_channels) for network in self._networks]
+        hop_frames = max(1, round(self.chunk_frames * (1 - self.overlap)))
+        return self.refinement.refine(openers, hop_frames=hop_frames, num_channels=num_channels)
+
+    def _open_network(self, network: MaskNetwork, make_scale: Callable[[int], Scale], num_channels: int) -> Masks:
+        if network.can_stream:
+            return OnePassMasks(network, make_scale(MEMORY_FRAMES), num_channels)
         return ChunkedMasks(
-            self._network,
-            scale,
+            network,
+            make_scale(self.chunk_frames),
             chunk_frames=self.chunk_frames,
             overlap=self.overlap,
             batch_size=self.batch_size,
@@ -199,9 +225,14 @@ def _fitting_channels(network: torch.nn.Module, stft: StftSpec, chosen: int | No
     return num_channels
 
 
-def _chosen_chunk_frames(chosen: int | None, required: int | None) -> int:
-    if required is None:
+def _chosen_chunk_frames(chosen: int | None, required: Sequence[int | None]) -> int:
+    """Return the frames of a chunk: those chosen, or those that networks require; InputError if these differ."""
+    numbers = {number for number in required if number is not None}
+    if not numbers:
         return DEFAULT_CHUNK_FRAMES if chosen is None else chosen
-    if chosen not in (None, required):
-        raise InputError(f"this network takes chunks of exactly {required} frames, found {chosen}; leave it out")
-    return required
+    if len(numbers) > 1:
+        raise InputError(f"these networks take chunks of {sorted(numbers)} frames, which are not to be averaged")
+    (number,) = numbers
+    if chosen not in (None, number):
+        raise InputError(f"this network takes chunks of exactly {number} frames, found {chosen}; leave it out")
+    return number
