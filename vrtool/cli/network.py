@@ -27,19 +27,17 @@ def load_separator(
     device: str,
     precision: Precision,
     *,
-    overlap: float | None = None,
     refinement: Refinement | None = None,
 ) -> Separator:
     """Return the separator of runs or checkpoints, and say on standard error where it runs."""
     from vrtool.model.memory import keep_freed_memory
-    from vrtool.separation.separator import DEFAULT_OVERLAP, Separator
+    from vrtool.separation.separator import Separator
 
     keep_freed_memory()
     separator = Separator.from_checkpoint(
         models,
         device=device,
         precision=precision,
-        overlap=DEFAULT_OVERLAP if overlap is None else overlap,
         refinement=refinement,
     )
     print_device(separator.device, precision)

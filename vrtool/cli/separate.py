@@ -60,9 +60,6 @@ def separate(
         bool, typer.Option("--overwrite", help="Separate again what is there, and replace it.")
     ] = False,
     precision: Annotated[PrecisionName | None, PRECISION_OPTION] = None,
-    overlap: Annotated[
-        float | None, typer.Option(help="Share of a chunk that the next has too (0.25).", rich_help_panel=BETTER)
-    ] = None,
     shifts: Annotated[
         int | None, typer.Option(min=1, help="Mean over so many shifted divisions (1).", rich_help_panel=BETTER)
     ] = None,
@@ -98,7 +95,7 @@ def separate(
     of_files = {
         "INPUT": inputs, "--output": output, "--format": audio_format, "--subtype": subtype, "--filename": filename,
         "--clip-mode": clip_mode, "--jobs": jobs, "--overwrite": overwrite, "--precision": precision,
-        "--stem both": stem == "both", "--overlap": overlap, "--shifts": shifts, "--postprocess": postprocess,
+        "--stem both": stem == "both", "--shifts": shifts, "--postprocess": postprocess,
         "--channel-swap-average": channel_swap_average,
     }  # fmt: skip
     if live:
@@ -127,9 +124,7 @@ def separate(
     if not overwrite and len(plan.jobs) == 1 and inputs and inputs[0].is_file() and inputs[0].suffix != ".json":
         _refuse_existing(plan.jobs[0])
     refinement = Refinement(shifts=shifts or 1, channel_swap_average=channel_swap_average, postprocess=postprocess)
-    separator = load_separator(
-        _required(models), device, precision or "float32", overlap=overlap, refinement=refinement
-    )
+    separator = load_separator(_required(models), device, precision or "float32", refinement=refinement)
     _run(separator, plan, folder, overwrite=overwrite, num_jobs=jobs or 1)
 
 
