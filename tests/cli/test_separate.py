@@ -164,6 +164,19 @@ def test_better_stems_are_other_stems_and_sum_to_the_song(
         assert np.abs(found[name] - found["plain"]).max() > 1e-5, name
 
 
+def test_pictures_are_drawn_of_a_folder_or_it_is_said_what_they_need(
+    vrtool: Command, half: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_song(tmp_path / "songs" / "album" / "song.wav")
+    words = ("separate", tmp_path / "songs", "-o", tmp_path / "out", "--model", half, "--images")
+    assert vrtool(*words).returncode == 0
+    assert (tmp_path / "out" / "album" / "song" / "spectrograms.png").is_file()
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = vrtool(*words, "--overwrite")
+    assert result.returncode == 2
+    assert 'pip install "vrtool[pictures]"' in result.stderr
+
+
 def test_a_stream_takes_one_model_and_no_refinement(vrtool: Command) -> None:
     result = vrtool("separate", "--live", "--model", "a", "--shifts", 2, "--postprocess")
     assert result.returncode == 2

@@ -313,3 +313,33 @@ def test_a_wav_file_of_more_than_4_gigabytes_counts_its_bytes_in_64_bits(
         for path in done.stems.values():
             assert path.read_bytes()[:4] == magic
             assert read_audio(path).num_samples == read_audio(tmp_path / f"{name}.wav").num_samples
+
+
+def test_a_picture_of_the_song_lies_beside_its_stems(tmp_path: Path, separator: Separator) -> None:
+    encode(tmp_path / "song.wav", noise(20_000), 8000, "16")
+    separator.separate_file(tmp_path / "song.wav", tmp_path / "out", images=True)
+    separator.separate_file(
+        tmp_path / "song.wav", tmp_path / "flat", stems=("vocals",), filename="{track}.wav", images=True
+    )
+    assert sorted(path.name for path in (tmp_path / "out/song").iterdir()) == [
+        "instrumental.wav",
+        "spectrograms.png",
+        "vocals.wav",
+    ]
+    assert sorted(path.name for path in (tmp_path / "flat").iterdir()) == ["song.png", "song.wav"]
+    for picture in (tmp_path / "out/song/spectrograms.png", tmp_path / "flat/song.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert picture.stat().st_size > 10_000
+
+
+def test_where_the_picture_fails_no_stem_is_left(
+    tmp_path: Path, separator: Separator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vrtool.drawing.song_picture.SongPicture.finish", refuse)
+    encode(tmp_path / "song.wav", noise(20_000), 8000, "16")
+    with pytest.raises(OSError, match="No space left"):
+        separator.separate_file(tmp_path / "song.wav", tmp_path / "out", images=True)
+    assert not (tmp_path / "out").exists()

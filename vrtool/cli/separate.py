@@ -59,6 +59,9 @@ def separate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Separate again what is there, and replace it.")
     ] = False,
+    images: Annotated[
+        bool, typer.Option("--images", help="Draw spectrograms of mixture and stems beside them.")
+    ] = False,
     precision: Annotated[PrecisionName | None, PRECISION_OPTION] = None,
     shifts: Annotated[
         int | None, typer.Option(min=1, help="Mean over so many shifted divisions (1).", rich_help_panel=BETTER)
@@ -95,6 +98,7 @@ def separate(
     of_files = {
         "INPUT": inputs, "--output": output, "--format": audio_format, "--subtype": subtype, "--filename": filename,
         "--clip-mode": clip_mode, "--jobs": jobs, "--overwrite": overwrite, "--precision": precision,
+        "--images": images,
         "--stem both": stem == "both", "--shifts": shifts, "--postprocess": postprocess,
         "--channel-swap-average": channel_swap_average,
     }  # fmt: skip
@@ -111,6 +115,7 @@ def separate(
         return
     of_streams = {"--pcm": pcm, "--sample-rate": sample_rate, "--channels": channels}
     _refuse(of_streams, "--live, and files say it themselves; leave it out, or add --live")
+    from vrtool.drawing.song_picture import require_matplotlib
     from vrtool.separation.combining import Refinement
     from vrtool.separation.plan import DEFAULT_FILENAME, StemFiles
     from vrtool.separation.song_file import STEM_NAMES, StemFormat
@@ -119,7 +124,10 @@ def separate(
         stem_format=StemFormat(name=audio_format or "wav", subtype=subtype, clip_mode=clip_mode or "warn"),
         stems=STEM_NAMES if stem is None or stem == "both" else (stem,),
         filename=filename or DEFAULT_FILENAME,
+        images=images,
     )
+    if images:
+        require_matplotlib()
     plan, folder = _plan(inputs, output, files)
     if not overwrite and len(plan.jobs) == 1 and inputs and inputs[0].is_file() and inputs[0].suffix != ".json":
         _refuse_existing(plan.jobs[0])

@@ -166,6 +166,7 @@ class _Batch:
                 job.source,
                 job.destinations,
                 self._format,
+                picture=job.picture,
                 on_progress=self._reporter(number),
             )
         except (AudioError, InputError, OSError) as error:

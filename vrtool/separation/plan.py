@@ -24,10 +24,11 @@ class SeparationJob:
     source: Path
     track: str
     destinations: Mapping[StemName, Path]
+    picture: Path | None = None
 
     @property
     def outputs(self) -> tuple[Path, ...]:
-        """The files that the job writes."""
+        """The stems that the job writes."""
         return tuple(self.destinations.values())
 
 
@@ -51,6 +52,8 @@ class StemFiles:
     stem_format: StemFormat = field(default_factory=StemFormat)
     stems: tuple[StemName, ...] = STEM_NAMES
     filename: str = DEFAULT_FILENAME
+    images: bool = False
+    """Whether a picture of the song's spectrograms lies beside its stems."""
 
     def __post_init__(self) -> None:
         try:
@@ -75,6 +78,12 @@ class StemFiles:
     def path_of(self, track: str, stem: StemName) -> Path:
         """Return the path of a stem within the output folder."""
         return Path(self.filename.format(track=track, stem=stem, ext=self.stem_format.name))
+
+    def picture_of(self, track: str) -> Path | None:
+        """Return the path of a song's picture within the output folder, None where none is wanted."""
+        if not self.images:
+            return None
+        return Path(self.filename.format(track=track, stem="spectrograms", ext="png")).with_suffix(".png")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +113,13 @@ def plan_separation(
     for source, name in _find_songs(inputs, output, problems):
         track = name.with_suffix("")
         destinations = {stem: output / files.path_of(track.as_posix(), stem) for stem in files.stems}
-        job = SeparationJob(source=source, track=printable_name(track.as_posix()), destinations=destinations)
+        picture = files.picture_of(track.as_posix())
+        job = SeparationJob(
+            source=source,
+            track=printable_name(track.as_posix()),
+            destinations=destinations,
+            picture=picture and output / picture,
+        )
         other = jobs.setdefault(job.outputs[0], job)
         if other.source.resolve() != source.resolve():
             raise InputError(

@@ -152,22 +152,32 @@ class Separator:
         clip_mode: ClipMode = "warn",
         filename: str = DEFAULT_FILENAME,
         overwrite: bool = False,
+        images: bool = False,
         on_progress: OnProgress | None = None,
     ) -> SplitFile:
         """Write the stems of a song's file into a folder and return where they are and what came of it.
 
         As `vrtool separate` does, in constant memory: at the song's sample rate, channels and, unless `subtype` says
-        otherwise, bit depth; `filename` is made of {track}, the source's name, {stem} and {ext}. What `on_progress`
-        raises ends the separation, and nothing is left. Raises InputError for what there
-        is not and, unless `overwrite`, for stems that are there; AudioError and OSError as `song_file.split_file` does.
+        otherwise, bit depth; `filename` is made of {track}, the source's name, {stem} and {ext}, and `images` draws the
+        song's spectrograms beside the stems. What `on_progress` raises ends the separation, and nothing is left. Raises
+        InputError for what there is not and, unless `overwrite`, for stems that are there; AudioError and OSError as
+        `song_file.split_file` does.
         """
         source, folder = Path(source), Path(folder)
         stem_format = StemFormat(name=audio_format, subtype=subtype, clip_mode=clip_mode)
-        files = StemFiles(stem_format=stem_format, stems=stems, filename=filename)
+        files = StemFiles(stem_format=stem_format, stems=stems, filename=filename, images=images)
+        picture = files.picture_of(source.stem)
         destinations = {stem: folder / files.path_of(source.stem, stem) for stem in stems}
         if existing := [str(path) for path in destinations.values() if path.exists() and not overwrite]:
             raise InputError(f"{' and '.join(existing)}: already there; overwrite replaces, or name another folder")
-        return split_file(self.open_stream, source, destinations, stem_format, on_progress=on_progress)
+        return split_file(
+            self.open_stream,
+            source,
+            destinations,
+            stem_format,
+            picture=picture and folder / picture,
+            on_progress=on_progress,
+        )
 
     def open_stream(self, *, sample_rate: int, num_channels: int) -> SongStream:
         """Return the start of a song, which takes blocks of samples as they come and gives those of the stems.

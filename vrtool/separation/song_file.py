@@ -20,6 +20,7 @@ from vrtool.audio.spool import Spool, open_spool
 from vrtool.audio.tags import read_tags
 from vrtool.errors import AudioError, InputError
 from vrtool.separation.song_stream import OnProgress, SongStream, split_blocks
+from vrtool.separation.stem_picture import StemPicture
 from vrtool.separation.stems import Stems, check_channels
 
 StemName = Literal["vocals", "instrumental"]
@@ -87,9 +88,10 @@ def split_file(
     destinations: Mapping[StemName, Path],
     stem_format: StemFormat,
     *,
+    picture: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> SplitFile:
-    """Split a song's file and write the stems that have a destination; return what came of it.
+    """Split a song's file and write the stems that have a destination, and a picture of them; return what came of it.
 
     Stems have the song's sample rate, channels, length and, where the format has room for them, tags. They grow beside
     their destinations under temporary names while the song is read, and appear together when all are complete; what was
@@ -104,9 +106,13 @@ def split_file(
         for destination in destinations.values():
             refuse_unsuitable(str(destination), OUTPUT_FORMATS[stem_format.name], info.num_channels, info.sample_rate)
         tags = read_tags(source)
-        stack.enter_context(_folders_of(destinations.values()))
+        stack.enter_context(_folders_of([*destinations.values(), *([picture] if picture is not None else [])]))
         writers = _open_writers(stack, destinations, stem_format, info, tags)
         pieces = _split(open_song, reader, source, on_progress)
+        drawing = None
+        if picture is not None:
+            drawing = StemPicture(source.stem, sample_rate=info.sample_rate, num_channels=info.num_channels)
+            pieces = _drawn(pieces, drawing)
         if stem_format.clip_mode == "rescale" and subtype != "32f":
             spool_folder = next(iter(destinations.values())).parent
             num_samples, gain = _write_rescaled(pieces, writers, subtype, spool_folder, info.num_channels)
@@ -114,6 +120,8 @@ def split_file(
         else:
             num_samples, num_clipped = _write(pieces, writers, subtype, stem_format.clip_mode)
             gain = 1.0
+        if drawing is not None and picture is not None:
+            drawing.finish(picture)
     return SplitFile(
         stems=destinations,
         duration_seconds=num_samples / info.sample_rate,
@@ -161,6 +169,13 @@ def _split(open_song: OpenSong, reader: Reader, source: Path, on_progress: OnPro
             num_done += stems.vocals.num_samples
             if on_progress is not None:
                 on_progress(num_done / sample_rate, total_seconds)
+
+
+def _drawn(pieces: Iterator[Stems], drawing: StemPicture) -> Iterator[Stems]:
+    """Pass stems on, once they are drawn."""
+    for stems in pieces:
+        drawing.push(stems)
+        yield stems
 
 
 def _samples(stems: Stems, name: StemName) -> FloatArray:
