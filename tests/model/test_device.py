@@ -47,6 +47,16 @@ def test_a_gpu_number_beyond_the_last_is_refused_with_the_numbers_there_are(monk
         pick_device("cuda:2")
 
 
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_each_of_several_processes_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    _have(monkeypatch, num_cuda=2)
+    assert [str(pick_device(name, gpu=gpu).device) for gpu in range(2)] == ["cuda:0", "cuda:1"]
+    with pytest.raises(InputError, match=r"found no cuda:2, .* or start no more processes than that"):
+        pick_device(name, gpu=2)
+    with pytest.raises(InputError, match="processes take a GPU each, say --device cuda for all of them"):
+        pick_device("cuda:1", gpu=0)
+
+
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "", "CPU"])
 def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(InputError, match="auto, cpu, cuda, cuda:N or mps"):

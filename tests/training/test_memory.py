@@ -70,9 +70,11 @@ def test_memory_that_runs_out_later_leaves_a_run_to_resume(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_killed_worker_is_told_with_what_to_lower(make_setup: MakeSetup, train_run: TrainRun, tmp_path: Path) -> None:
+    others = multiprocessing.active_children()  # of other tests in this process
+
     def kill_a_worker(report: StepReport) -> None:
         if report.step == 3:
-            (worker,) = multiprocessing.active_children()
+            (worker,) = set(multiprocessing.active_children()) - set(others)
             assert worker.pid is not None
             os.kill(worker.pid, signal.SIGKILL)
 

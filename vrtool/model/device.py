@@ -66,7 +66,7 @@ def _cuda_device(index: int, name: str) -> PickedDevice:
     num_devices = torch.cuda.device_count()
     if index >= num_devices:
         raise InputError(
-            f"--device {name}: there is no cuda:{index}, but {num_devices} CUDA GPUs from cuda:0 on; name one of them, "
-            "or start as many processes"
+            f"--device {name}: found no cuda:{index}, there are {num_devices} CUDA GPUs, cuda:0 to "
+            f"cuda:{num_devices - 1}; name one of them, or start no more processes than that"
         )
     return PickedDevice(device=torch.device("cuda", index), reason="asked for")
