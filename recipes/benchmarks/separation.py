@@ -74,7 +74,7 @@ def main() -> None:
     print(f"limit, the network's forward passes alone {limit:17.1f} {work_limit:10.1f}\n")
     print(" minutes   seconds  worked   by taken  by worked  / limit  peak memory MB")
     for minutes in arguments.minutes:
-        with tempfile.TemporaryDirectory(dir=".") as folder:
+        with tempfile.TemporaryDirectory() as folder:
             song = made_up_song(Path(folder) / "song.flac", minutes * 60)
             seconds, work, peak_bytes = json.loads(_output(SEPARATE, arguments.run, song, folder, arguments.threads))
         print(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vrtool.dataset.library import Discovery, Role, Track, find_pairs, find_tracks
+from vrtool.dataset.library import find_pairs, find_tracks
+from vrtool.dataset.track import Discovery, Role, Track
 from vrtool.errors import InputError
 
 STEMS = ["drums.wav", "bass.wav", "other.wav"]

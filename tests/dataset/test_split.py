@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vrtool.dataset.library import Kind
 from vrtool.dataset.split import TrackName, validation_names
+from vrtool.dataset.track import Kind
 from vrtool.errors import InputError
 
 KINDS: tuple[Kind, ...] = ("instrumental", "vocal", "pair")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from vrtool.dataset.cache import Cache, CachedTrack
-from vrtool.dataset.library import Role
+from vrtool.dataset.track import Role
 from vrtool.inspection import find_problems
 
 

@@ -13,7 +13,8 @@ import pytest
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import FloatArray
 from vrtool.dataset.ancestor_patches import find_patches
-from vrtool.dataset.library import Source, Track, find_pairs
+from vrtool.dataset.library import find_pairs
+from vrtool.dataset.track import Source, Track
 from vrtool.preparation.identity import finished_header, identify_sources
 from vrtool.preparation.task import TrackTask
 from vrtool.preparation.track import prepare_track

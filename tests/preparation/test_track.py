@@ -12,8 +12,8 @@ from vrtool.audio.spectrogram import ComplexArray, StftSpec, stft
 from vrtool.audio.waveform import FloatArray, Waveform, resample
 from vrtool.dataset.cache import CachedTrack
 from vrtool.dataset.header import TrackHeader
-from vrtool.dataset.library import Kind, Role, Source, Track
 from vrtool.dataset.song_folder import subtracted
+from vrtool.dataset.track import Kind, Role, Source, Track
 from vrtool.dataset.track_file import read_header
 from vrtool.errors import AudioError, VrtoolError
 from vrtool.preparation.task import TrackTask

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from vrtool.dataset.library import Problem
+    from vrtool.dataset.track import Problem
 
 console = Console(highlight=False)
 """Results, on standard output."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from vrtool.dataset.cache import Cache
-    from vrtool.dataset.library import Problem
+    from vrtool.dataset.track import Problem
     from vrtool.inspection import DatasetSummary
 
 MOST_PROBLEMS_SHOWN = 40

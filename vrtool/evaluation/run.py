@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vrtool.audio.spectrogram import StftSpec
-from vrtool.dataset.library import Discovery, Problem, Track, find_pairs, find_tracks
+from vrtool.dataset.library import find_pairs, find_tracks
+from vrtool.dataset.track import Discovery, Problem, Track
 from vrtool.errors import AudioError, InputError
 from vrtool.evaluation.ideal_mask import ideal_mask_stems
 from vrtool.evaluation.judge import Estimates, SongJudge, StemScores

@@ -9,8 +9,8 @@ import numpy as np
 
 from vrtool.audio.waveform import AUDIO_SUFFIXES, Waveform, read_audio, resample
 from vrtool.dataset.folders import comparable_name
-from vrtool.dataset.library import Role, Track
 from vrtool.dataset.sources import TOLERATED_SECONDS, read_sources
+from vrtool.dataset.track import Role, Track
 from vrtool.errors import AudioError
 from vrtool.evaluation.metrics import Stem
 from vrtool.separation.stems import Stems, check_mixture, fit_length

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from vrtool.audio.alignment import Alignment
 from vrtool.dataset.cache import Cache, CachedTrack
 from vrtool.dataset.header import TrackHeader
-from vrtool.dataset.library import Problem
 from vrtool.dataset.pools import FAINT_VOCALS_DB
+from vrtool.dataset.track import Problem
 
 MUCH_CLIPPING = 0.001
 """Share of samples at full scale above which a track was audibly cut off, or mastered that loud."""

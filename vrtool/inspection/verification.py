@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vrtool.dataset.cache import Cache
-from vrtool.dataset.library import Problem
+from vrtool.dataset.track import Problem
 
 
 def verify_files(cache: Cache, on_progress: Callable[[int, int], None] | None = None) -> tuple[Problem, ...]:

@@ -14,7 +14,7 @@ import torch
 
 from vrtool.atomic import DISK_FULL, atomic_path
 from vrtool.audio.waveform import probe_audio
-from vrtool.dataset.library import Problem
+from vrtool.dataset.track import Problem
 from vrtool.errors import AudioError, InputError
 from vrtool.separation.plan import CopyJob, SeparationJob, SeparationPlan
 from vrtool.separation.separator import Separator
