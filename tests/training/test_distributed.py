@@ -148,6 +148,8 @@ def train_here(world: World, setup: TrainingSetup, cache: Path, run: Path) -> No
     train(setup, open_cache(cache), RunFolder(path=run), world=world)
 
 
+# As the two processes: with another number of threads sums round otherwise, and a ReLU may tip over.
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     ("model", "training"),
     [
@@ -165,17 +167,26 @@ def test_every_network_learns_the_same_in_two_processes(
 ) -> None:
     config = ModelConfig(**NETWORK, **model)
     setup = replace(
-        make_setup(num_steps=3, accumulate_batches=3, losses={"l1": 1.0, "waveform": 0.1}, **training), model=config
+        make_setup(num_steps=1, accumulate_batches=3, losses={"l1": 1.0, "waveform": 0.1}, **training), model=config
     )
     train_here(World(), setup, divided_cache.path, tmp_path / "one")
     in_two_processes(train_here, setup, divided_cache.path, tmp_path / "two")
-    one, two = (load_checkpoint(tmp_path / name / "last.safetensors") for name in ("one", "two"))
-    assert one.progress["step"] == two.progress["step"] == 3
+    one, two = (
+        load_checkpoint(tmp_path / name / "last.safetensors", with_training_state=True) for name in ("one", "two")
+    )
+    assert one.progress["step"] == two.progress["step"] == 1
     assert all(torch.isfinite(tensor).all() for tensor in one.weights.values())
-    for name in one.weights:
-        # Adam's first steps are as large for gradients of rounding errors as for others: a weight may differ, few do.
-        differing = (one.weights[name] - two.weights[name]).abs() > 1e-4
-        assert differing.float().mean() < 0.02, name
+    # Adam's first moments, which are in proportion to the gradients. The weights tell less: Adam's first steps are as
+    # large for gradients that are nothing but rounding errors.
+    gradients, others = (
+        {name: tensor for name, tensor in checkpoint.training_state.items() if name.endswith("exp_avg")}
+        for checkpoint in (one, two)
+    )
+    assert gradients.keys() == others.keys()
+    largest = max(gradient.abs().max() for gradient in gradients.values())
+    assert largest > 0
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, others[name], rtol=1e-4, atol=1e-5 * largest.item(), msg=name)
 
 
 def train_poisoned(world: World, setup: TrainingSetup, cache: Path, run: Path) -> str:
