@@ -92,7 +92,9 @@ def test_with_unlimited_look_ahead_the_first_frame_hears_the_last() -> None:
 @settings(deadline=None, max_examples=6)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=8), st.integers(0, 5))
 def test_a_stream_in_any_pieces_gives_the_masks_of_the_whole(pieces: list[int], look_ahead_frames: int) -> None:
-    model, mixture = network(look_ahead_frames=look_ahead_frames), song(sum(pieces) + 1)
+    # In double precision, where sums in another order differ by next to nothing.
+    model = network(look_ahead_frames=look_ahead_frames).double()
+    mixture = song(sum(pieces) + 1).double()
     stream = model.open_stream()
     masks, num_pushed = [], 0
     for piece in torch.split(mixture, [*pieces, 1], dim=3):

@@ -108,7 +108,7 @@ def test_the_header_has_the_settings_of_the_architecture_and_no_others(tmp_path:
     path = tmp_path / "model.safetensors"
     save_checkpoint(path, new_checkpoint())
     with safe_open(path, framework="pt") as file:
-        assert json.loads(file.metadata()["vrtool"])["model"] == MODEL
+        assert json.loads(file.metadata()["vrtool"])["model"] == MODEL | {"fine_bins": 0}
     # What the architecture does not read is forgotten, as it is without meaning.
     save_checkpoint(path, new_checkpoint(model=replace(CONFIG, look_ahead_frames=7)))
     assert load_checkpoint(path).model == CONFIG
@@ -233,7 +233,7 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path: Path, metadata: dict[st
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (header(format_version=FORMAT_VERSION + 1), r"has format version 3, this vrtool reads up to 2; update vrtool"),
+        (header(format_version=FORMAT_VERSION + 1), r"has format version 4, this vrtool reads up to 3; update vrtool"),
         (header(format_version="soon"), r"header that cannot be understood"),
         (header(recipe=5), r"header whose recipe cannot be understood"),
         ({"format_version": 1}, r"header that cannot be understood"),

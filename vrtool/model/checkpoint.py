@@ -28,8 +28,10 @@ from vrtool.model.tensor_file import write_tensors
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Version 1 had no checksums."""
+ADDED_SETTINGS: dict[str, Json] = {"fine_bins": 0}
+"""Settings of networks that came with version 3, and what they were before."""
 METADATA_KEY = "vrtool"
 CHECKSUM_KEY = "vrtool_sha256"
 WEIGHTS = "weights/"
@@ -127,7 +129,8 @@ def load_checkpoint(path: Path, *, with_training_state: bool = False) -> Checkpo
         _require_checksum(path, weights, header["sha256"]["weights"])
         if with_training_state:
             _require_checksum(path, training_state, header["sha256"]["training"])
-    model = _build_model_config(path, header["model"])
+    untold = ADDED_SETTINGS if header["format_version"] < 3 else {}
+    model = _build_model_config(path, header["model"], untold)
     stft = _build_config(path, StftSpec, header["stft"], {setting.name for setting in fields(StftSpec)})
     if model.n_fft != stft.n_fft:
         raise CheckpointError(
@@ -239,8 +242,11 @@ def _parse_header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, A
 ConfigT = TypeVar("ConfigT", ModelConfig, StftSpec)
 
 
-def _build_model_config(path: Path, values: dict[str, Any]) -> ModelConfig:
-    """Return the settings in `values`; CheckpointError unless all and only those of its architecture are there."""
+def _build_model_config(path: Path, values: dict[str, Any], untold: Mapping[str, Json]) -> ModelConfig:
+    """Return the settings in `values` and, where its architecture has them, of those in `untold`.
+
+    CheckpointError unless all and only the architecture's are there.
+    """
     name = values.get("architecture")
     if not isinstance(name, str):
         raise CheckpointError(f"{path} has a header that does not fit this vrtool: missing or wrong architecture")
@@ -248,6 +254,7 @@ def _build_model_config(path: Path, values: dict[str, Any]) -> ModelConfig:
         settings = find_architecture(name).settings
     except RecipeError as error:
         raise CheckpointError(f"{path} describes a network that this vrtool cannot build: {error}") from error
+    values = {name: value for name, value in untold.items() if name in settings} | values
     return _build_config(path, ModelConfig, values, {"architecture"} | settings)
 
 

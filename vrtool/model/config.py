@@ -22,6 +22,8 @@ class ModelConfig:
         num_channels: audio channels in and out.
         n_fft: window length in samples; the network works on n_fft / 2 bins, the topmost is left out.
         channels: width of the first level's features; deeper levels are wider by fixed factors.
+        fine_bins: up to which bin the network sees each by itself; in the octave above it sees pairs, in the next one
+            fours, and so on. 0 lets it see every bin.
         num_bands: attention heads; each owns an equal share of a level's bins.
         feedforward_dim: inner width of the blocks' feed-forward layers.
         num_encoders: transformer blocks per level on the way down.
@@ -48,6 +50,7 @@ class ModelConfig:
     num_channels: int = 2
     n_fft: int = 2048
     channels: int = 8
+    fine_bins: int = 0
     num_bands: int = 8
     feedforward_dim: int = 3072
     num_encoders: int = 2
@@ -65,7 +68,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("num_channels", "channels", "num_bands", "crop_frames"):
             _require_at_least(name, getattr(self, name), 1)
-        for name in ("num_encoders", "num_decoders"):
+        for name in ("num_encoders", "num_decoders", "fine_bins"):
             _require_at_least(name, getattr(self, name), 0)
         # The narrowest branch of a block is a quarter of it.
         _require_at_least("feedforward_dim", self.feedforward_dim, 4)

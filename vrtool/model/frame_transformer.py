@@ -1,7 +1,8 @@
 """The frame transformer: a U-Net over bins that embeds each frame on its own, with transformers between the frames.
 
 After carperbr's vocal-remover-frame-transformer (May 2022). Features are (B, T, F, C): batch, frame, bin, channel.
-Level 0 works on all bins but the topmost, each deeper level on half the bins of the one above it.
+Level 0 works on all bins but the topmost, or on those that `fine_bins` leaves of them, each deeper level on half the
+bins of the one above it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from vrtool.model.config import ModelConfig
 from vrtool.model.convolution import Ascent, FrameConvolution
+from vrtool.model.frequency_axis import merged, spread
 from vrtool.model.layout import frame_features, frame_mask
 from vrtool.model.levels import level_bins, level_widths, require_bands_that_fit
 from vrtool.model.network import Network
@@ -78,8 +80,8 @@ class FrameTransformer(Network):
 
     settings = frozenset(
         {
-            "num_channels", "n_fft", "channels", "num_bands", "feedforward_dim", "num_encoders", "num_decoders",
-            "crop_frames", "dropout", "bias", "norm", "position", "compression",
+            "num_channels", "n_fft", "channels", "fine_bins", "num_bands", "feedforward_dim", "num_encoders",
+            "num_decoders", "crop_frames", "dropout", "bias", "norm", "position", "compression",
         }
     )  # fmt: skip
 
@@ -107,7 +109,7 @@ class FrameTransformer(Network):
     def forward(self, magnitude: Tensor) -> Tensor:
         """Return the mask (B, C, F, T) in [0, 1] from magnitudes of the same shape in [0, 1]; InputError for others."""
         self.require_shape(magnitude)
-        x = frame_features(magnitude) ** self.config.compression
+        x = merged(frame_features(magnitude), self.config.fine_bins) ** self.config.compression
         skips = []
         for encoder in self.encoders:
             x = encoder(x)
@@ -119,7 +121,7 @@ class FrameTransformer(Network):
             x = self.decoders[level](x, skips[level])
             x = recomputed(self.ascents[level - 1], x, skips[level - 1])
         x = self.output(self.decoders[0](x, skips[0]))
-        return frame_mask(x)
+        return frame_mask(spread(x, self.config.fine_bins))
 
     def recompute_activations(self) -> None:
         """Let training compute each block's activations again on its way back instead of keeping them.
