@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from vrtool.audio.waveform import Waveform, write_audio
+from vrtool.model import ModelConfig
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -21,6 +23,17 @@ def write_stems(folder: Path, *, vocals_level: float = 1.0, mixture: bool = Fals
     files = {"vocals": np.float32(vocals_level) * vocals, "instrumental": instrumental}
     if mixture:
         files["mixture"] = vocals + instrumental
+    for name, samples in files.items():
+        write_audio(folder / f"{name}.wav", Waveform(samples=samples, sample_rate=8000))
+
+
+def write_song(folder: Path) -> None:
+    """Write a song in stereo, its sides unlike, long enough for more than one of a network's chunks."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    vocals, instrumental = rng.standard_normal((2, 2, 150_000)).astype(np.float32) * np.float32(0.1)
+    files = {"vocals": vocals * np.array([[1.0], [0.3]], np.float32), "instrumental": instrumental}
+    files["mixture"] = files["vocals"] + files["instrumental"]
     for name, samples in files.items():
         write_audio(folder / f"{name}.wav", Waveform(samples=samples, sample_rate=8000))
 
@@ -55,11 +68,87 @@ def test_json_is_one_strict_document_and_alone_on_standard_output(vrtool: Comman
     assert "instrumental" in done.stderr
 
 
-@pytest.mark.parametrize("option", [("--device", "cpu"), ("--precision", "bfloat16")])
-def test_options_of_a_network_mean_nothing_to_estimates(vrtool: Command, pairs: Path, option: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--device", "auto"),
+        ("--precision", "bfloat16"),
+        ("--shifts", 1),
+        ("--channel-swap-average",),
+        ("--postprocess",),
+    ],
+)
+def test_options_of_a_network_mean_nothing_to_estimates(
+    vrtool: Command, pairs: Path, option: tuple[object, ...]
+) -> None:
     done = vrtool("evaluate", pairs, "--estimates", pairs, *option)
     assert done.returncode == 2
-    assert "only for --model" in done.stderr
+    assert f"{option[0]}: only for --model" in done.stderr
+
+
+def test_what_makes_stems_better_is_not_for_the_network_that_estimates_are_compared_with(
+    vrtool: Command, pairs: Path, stems: Path, networks: list[Path]
+) -> None:
+    words = ("evaluate", pairs, "--estimates", stems, "--against", networks[0])
+    assert vrtool(*words, "--device", "cpu").returncode == 0
+    done = vrtool(*words, "--device", "cpu", "--shifts", 2)
+    assert done.returncode == 2
+    assert "--shifts: only for --model" in done.stderr
+
+
+@pytest.fixture
+def networks(tmp_path: Path, save_network: Callable[..., Path]) -> list[Path]:
+    """Two small networks that were never trained."""
+    small = ModelConfig(n_fft=256, channels=1, num_bands=4, feedforward_dim=8, num_encoders=0, num_decoders=0)
+    return [
+        save_network(tmp_path / f"of_{channels}.safetensors", replace(small, channels=channels)) for channels in (1, 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--model", "of_2.safetensors"], "of_1.safetensors + of_2.safetensors"),
+        (["--shifts", 2], "of_1.safetensors --shifts 2"),
+        (["--channel-swap-average"], "of_1.safetensors --channel-swap-average"),
+        (["--shifts", 2, "--postprocess"], "of_1.safetensors --shifts 2 --postprocess"),
+    ],
+)
+def test_a_network_is_scored_as_the_same_options_let_it_separate(
+    vrtool: Command,
+    networks: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[object],
+    name: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_song(tmp_path / "pairs" / "song")
+    model = ("--model", networks[0].name, *words)
+    done = vrtool("separate", "pairs/song/mixture.wav", "-o", "stems", "--subtype", "32f", *model)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "stems" / "mixture").rename(tmp_path / "stems" / "song")
+    done = vrtool("evaluate", "pairs", *model, "--against", "stems", "--json")
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout)
+    assert values["systems"] == {"estimate": name, "against": "stems"}
+    (song,) = values["songs"]
+    for stem in ("vocals", "instrumental"):
+        assert song["estimate"][stem]["nsdr_db"] == pytest.approx(song["against"][stem]["nsdr_db"], abs=1e-4)
+
+
+def test_what_makes_stems_better_can_be_compared_with_the_network_as_it_is(
+    vrtool: Command, networks: list[Path], tmp_path: Path
+) -> None:
+    write_song(tmp_path / "pairs" / "song")
+    done = vrtool(
+        "evaluate", tmp_path / "pairs", "--model", networks[0], "--channel-swap-average", "--against", networks[0],
+        "--json",
+    )  # fmt: skip
+    values = json.loads(done.stdout)
+    assert values["systems"]["estimate"] == f"{values['systems']['against']} --channel-swap-average"
+    (song,) = values["songs"]
+    assert song["estimate"]["vocals"]["nsdr_db"] != song["against"]["vocals"]["nsdr_db"]
 
 
 @pytest.mark.parametrize("options", [(), ("--model", "a", "--estimates", "b")])

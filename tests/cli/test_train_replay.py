@@ -117,11 +117,11 @@ def test_a_replay_says_where_the_cache_is_not_the_runs_and_where_there_is_no_net
     [
         ((), "training takes RECIPE, --cache and --output; missing: RECIPE, --cache, --output"),
         (("recipe.toml", "--cache", "cache"), "missing: --output"),
-        (("--replay", "bad.json", "--resume"), "takes --cache, --output and --device alone; leave --resume out"),
-        (("recipe.toml", "--replay", "bad.json"), "leave RECIPE out"),
-        (("--replay", "bad.json", "--from", "run"), "leave --from out"),
-        (("--replay", "bad.json", "--set", "training.seed=1"), "leave --set out"),
-        (("--replay", "bad.json", "--tensorboard"), "leave --tensorboard out"),
+        (("--replay", "bad.json", "--resume"), "--resume: --replay shows a step as it was"),
+        (("recipe.toml", "--replay", "bad.json"), "RECIPE: --replay shows"),
+        (("--replay", "bad.json", "--from", "run"), "--from: --replay shows"),
+        (("--replay", "bad.json", "--set", "training.seed=1"), "--set: --replay shows"),
+        (("--replay", "bad.json", "--tensorboard"), "--tensorboard: --replay shows"),
         (("--replay", "bad.json"), "bad.json: expected a file of a run's bad-steps, found none"),
     ],
 )

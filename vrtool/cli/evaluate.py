@@ -2,110 +2,167 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vrtool.cli.console import console, print_problems, progress_bar
-from vrtool.cli.network import PRECISION_OPTION, Device, PrecisionName, load_separator
+from vrtool.cli.network import load_separator
+from vrtool.cli.options import (
+    REFINEMENT,
+    AsJson,
+    ChannelSwapAverage,
+    Device,
+    Models,
+    NetworkPrecision,
+    Postprocess,
+    Shifts,
+    SongJobs,
+    refuse_given,
+)
 from vrtool.errors import InputError, JobError
 
 if TYPE_CHECKING:
     from vrtool.evaluation.results import Evaluation, System
     from vrtool.evaluation.systems import Estimator
     from vrtool.model.acceleration import Precision
+    from vrtool.separation.combining import Refinement
+
+Pairs = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Songs with their true stems, in any layout that prepare takes; MUSDB18 is one."),
+]
+Instrumentals = Annotated[
+    list[Path] | None, typer.Option("--instrumentals", help="Songs without vocals: how much of them is kept.")
+]
+Vocals = Annotated[list[Path] | None, typer.Option("--vocals", help="Vocals alone: how much of them is kept.")]
+EstimatesFolder = Annotated[
+    Path | None,
+    typer.Option("--estimates", help="Score any system's stems: a folder of <song>/{vocals,instrumental}.*."),
+]
+Against = Annotated[
+    Path | None,
+    typer.Option(
+        "--against", help="Compare with these, song by song: another run or checkpoint as it is, or a folder of stems."
+    ),
+]
+Metrics = Annotated[str, typer.Option("--metrics", help="all, or a list of nsdr, si-sdr, bsseval, bass, dropouts.")]
+CsvFile = Annotated[
+    Path | None, typer.Option("--csv", help="Write a line per song, system and stem to this file, too.")
+]
 
 
 def evaluate(
-    pairs: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Songs with their true stems, in any layout that prepare takes; MUSDB18 is one."),
-    ] = None,
-    instrumentals: Annotated[
-        list[Path] | None, typer.Option("--instrumentals", help="Songs without vocals: how much of them is kept.")
-    ] = None,
-    vocals: Annotated[
-        list[Path] | None, typer.Option("--vocals", help="Vocals alone: how much of them is kept.")
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", "-m", help="Score this network: a run of vrtool train, or a checkpoint file."),
-    ] = None,
-    estimates: Annotated[
-        Path | None,
-        typer.Option("--estimates", help="Score any system's stems: a folder of <song>/{vocals,instrumental}.*."),
-    ] = None,
-    against: Annotated[
-        Path | None,
-        typer.Option("--against", help="Compare with these, song by song: another run, checkpoint or folder of stems."),
-    ] = None,
-    metrics: Annotated[
-        str, typer.Option("--metrics", help="all, or a list of nsdr, si-sdr, bsseval, bass, dropouts.")
-    ] = "nsdr",
-    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Songs at a time; memory is that of as many songs.")] = 1,
+    context: typer.Context,
+    pairs: Pairs = None,
+    instrumentals: Instrumentals = None,
+    vocals: Vocals = None,
+    models: Models = None,
+    estimates: EstimatesFolder = None,
+    against: Against = None,
+    metrics: Metrics = "nsdr",
+    jobs: SongJobs = 1,
     device: Device = "auto",
-    precision: Annotated[PrecisionName, PRECISION_OPTION] = "float32",
-    csv_file: Annotated[
-        Path | None, typer.Option("--csv", help="Write a line per song, system and stem to this file, too.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+    precision: NetworkPrecision = "float32",
+    shifts: Shifts = 1,
+    channel_swap_average: ChannelSwapAverage = False,
+    postprocess: Postprocess = False,
+    csv_file: CsvFile = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Score stems in dB over whole songs, beside the mixture as it is and the ideal ratio mask."""
+    """Score stems in dB over whole songs, beside the mixture as it is and the ideal ratio mask.
+
+    What makes stems better is for --model alone: --model RUN --shifts 2 --against RUN tells what it gains.
+    """
     from vrtool.evaluation.metrics import parse_metrics
     from vrtool.evaluation.run import EvaluationSettings, find_songs
     from vrtool.evaluation.run import evaluate as run
+    from vrtool.separation.combining import Refinement
 
     settings = EvaluationSettings(metrics=parse_metrics(metrics), num_jobs=jobs)
-    paths = _chosen_systems(model, estimates, against)
+    refinement = Refinement(shifts=shifts, channel_swap_average=channel_swap_average, postprocess=postprocess)
+    chosen = _chosen_systems(models, estimates, against, refinement)
+    _refuse_what_no_network_reads(context, chosen)
     if not (pairs or instrumentals or vocals):
         raise InputError("vrtool evaluate needs songs: a folder of pairs, --instrumentals DIR or --vocals DIR")
     if csv_file is not None and not csv_file.absolute().parent.is_dir():
         raise InputError(f"{csv_file}: expected a folder to write it to, found none of that name; make it first")
     songs = find_songs(pairs=pairs or (), instrumentals=instrumentals or (), vocals=vocals or ())
-    estimators = _estimators(paths, model, device, precision)
+    estimators = {system: each.open(device, precision) for system, each in chosen.items()}
     with progress_bar("evaluating", "songs") as advance:
-        evaluation = run(songs, estimators, names=_names(paths), settings=settings, on_progress=advance)
+        evaluation = run(songs, estimators, names=_names(chosen), settings=settings, on_progress=advance)
     _show(evaluation, csv_file, as_json)
     if evaluation.problems:
         print_problems(evaluation.problems, "the rest was scored")
         raise JobError(f"{len(evaluation.problems)} songs or stems could not be scored")
 
 
-def _chosen_systems(model: Path | None, estimates: Path | None, against: Path | None) -> dict[System, Path]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    """What was named to be scored: networks and how they separate, or, without a refinement, a folder of stems."""
+
+    paths: Sequence[Path]
+    refinement: Refinement | None
+
+    def open(self, device: str, precision: Precision) -> Estimator:
+        """Return what gives its stems."""
+        from vrtool.evaluation.systems import FolderEstimator, ModelEstimator
+
+        if self.refinement is None:
+            (folder,) = self.paths
+            return FolderEstimator(folder)
+        return ModelEstimator(load_separator(self.paths, device, precision, refinement=self.refinement))
+
+    def name(self, *, in_full: bool) -> str:
+        """Return what it is called: the last part of each path, or all of it, and the options that refine it."""
+        words = [" + ".join(str(path) if in_full else path.resolve().name for path in self.paths)]
+        if self.refinement is not None:
+            words += [f"--shifts {self.refinement.shifts}"] if self.refinement.shifts > 1 else []
+            words += ["--channel-swap-average"] if self.refinement.channel_swap_average else []
+            words += ["--postprocess"] if self.refinement.postprocess else []
+        return " ".join(words)
+
+
+def _chosen_systems(
+    models: list[Path] | None, estimates: Path | None, against: Path | None, refinement: Refinement
+) -> dict[System, _Chosen]:
     """Return what is to be scored; InputError unless that is one system, and perhaps one more to compare it with."""
-    chosen = [path for path in (model, estimates) if path is not None]
-    if len(chosen) != 1:
+    from vrtool.evaluation.systems import is_model
+    from vrtool.separation.combining import Refinement
+
+    if bool(models) == (estimates is not None):
         raise InputError(
             "vrtool evaluate needs either --model RUN or --estimates DIR, and not both; to compare, name the other one "
             "with --against"
         )
-    paths: dict[System, Path] = {"estimate": chosen[0]}
-    return paths if against is None else {**paths, "against": against}
+    chosen: dict[System, _Chosen] = {}
+    if models:
+        chosen["estimate"] = _Chosen(paths=models, refinement=refinement)
+    elif estimates is not None:
+        chosen["estimate"] = _Chosen(paths=[estimates], refinement=None)
+    if against is not None:
+        chosen["against"] = _Chosen(paths=[against], refinement=Refinement() if is_model(against) else None)
+    return chosen
 
 
-def _names(paths: dict[System, Path]) -> dict[System, str]:
-    """Return what the systems are called: the last part of their path, or all of it where that is the same."""
-    short = {system: path.resolve().name for system, path in paths.items()}
-    return short if len(set(short.values())) == len(short) else {system: str(path) for system, path in paths.items()}
+def _refuse_what_no_network_reads(context: typer.Context, chosen: Mapping[System, _Chosen]) -> None:
+    """Raise InputError if options say how a network separates, and there is none that would."""
+    are_networks = {system: each.refinement is not None for system, each in chosen.items()}
+    if are_networks["estimate"]:
+        return
+    unread = REFINEMENT if any(are_networks.values()) else ("device", "precision", *REFINEMENT)
+    refuse_given(context, unread, "only for --model, estimates are there already; leave them out")
 
 
-def _estimators(
-    paths: dict[System, Path], model: Path | None, device: str, precision: Precision
-) -> dict[System, Estimator]:
-    from vrtool.evaluation.systems import FolderEstimator, ModelEstimator, is_model
-
-    are_models = {
-        system: model is not None if system == "estimate" else is_model(path) for system, path in paths.items()
-    }
-    if not any(are_models.values()) and (device, precision) != ("auto", "float32"):
-        raise InputError("--device, --precision: only for --model, estimates are there already; leave them out")
-    return {
-        system: ModelEstimator(load_separator([path], device, precision))
-        if are_models[system]
-        else FolderEstimator(path)
-        for system, path in paths.items()
-    }
+def _names(chosen: Mapping[System, _Chosen]) -> dict[System, str]:
+    """Return what the systems are called, by the last part of their paths where that tells them apart."""
+    short = {system: each.name(in_full=False) for system, each in chosen.items()}
+    if len(set(short.values())) == len(short):
+        return short
+    return {system: each.name(in_full=True) for system, each in chosen.items()}
 
 
 def _show(evaluation: Evaluation, csv_file: Path | None, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vrtool.cli.console import console, errors, progress_bar
+from vrtool.cli.options import AsJson
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,7 @@ CHANNEL_WORDS = {1: "mono", 2: "stereo"}
 
 def inspect_dataset(
     cache: Annotated[Path, typer.Argument(help="Cache made by vrtool prepare.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON document.")] = False,
+    as_json: AsJson = False,
     verify: Annotated[bool, typer.Option("--verify", help="Read every file and compare its checksums.")] = False,
     tracks: Annotated[bool, typer.Option("--tracks", help="List every track.")] = False,
 ) -> None:

@@ -1,12 +1,10 @@
-"""What the commands that run a network share: the options that say how, loading it, and the word on where it runs."""
+"""What the commands that run a network share: loading it, and the word on where it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-import typer
+from typing import TYPE_CHECKING
 
 from vrtool.cli.console import errors
 
@@ -15,11 +13,6 @@ if TYPE_CHECKING:
     from vrtool.model.device import PickedDevice
     from vrtool.separation.combining import Refinement
     from vrtool.separation.separator import Separator
-
-Device = Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.")]
-PrecisionName = Literal["float32", "bfloat16", "float16"]
-"""`vrtool.model.acceleration.Precision`, which is not imported for torch comes with it."""
-PRECISION_OPTION = typer.Option(help="bfloat16 and float16 are faster on hardware that has them (float32).")
 
 
 def load_separator(

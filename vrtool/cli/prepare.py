@@ -16,48 +16,74 @@ if TYPE_CHECKING:
     from vrtool.preparation import PreparationPlan, PreparationReport
 
 
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the cache, made or brought up to date.")]
+Instrumentals = Annotated[
+    list[Path] | None, typer.Option("--instrumentals", help="Folder of songs without vocals. Repeatable.")
+]
+Vocals = Annotated[list[Path] | None, typer.Option("--vocals", help="Folder of vocals alone. Repeatable.")]
+Pairs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--pairs",
+        help="Folder of pairs: song folders with mixture and instrumental (or vocals, or MUSDB stems), or mixtures/ "
+        "and instruments/ with the same names. Repeatable.",
+    ),
+]
+Npz = Annotated[
+    list[Path] | None,
+    typer.Option("--npz", help="Folder of the ancestor's patches ({song}_p0.npz and so on), of any kind. Repeatable."),
+]
+Validation = Annotated[
+    str,
+    typer.Option(
+        "--validation", metavar="FRACTION|FILE", help="Tracks kept for validation: a share, or a file of names."
+    ),
+]
+SampleRate = Annotated[int, typer.Option("--sample-rate", help="Hz that all audio is resampled to.")]
+WindowLength = Annotated[int, typer.Option("--n-fft", help="STFT window, in samples.")]
+HopLength = Annotated[int, typer.Option("--hop-length", help="STFT hop, in samples.")]
+MinimumSeconds = Annotated[float, typer.Option("--minimum-seconds", help="Shorter tracks are named and left out.")]
+CachePrecision = Annotated[
+    Literal["int16", "float32"],
+    typer.Option("--precision", help="int16 takes half the space; float32 keeps every bit."),
+]
+Align = Annotated[
+    bool,
+    typer.Option(
+        "--align/--no-align", help="Move the halves of pairs to fit: offset, gain, polarity. Sources stay as they are."
+    ),
+]
+Prune = Annotated[bool, typer.Option("--prune", help="Delete cached tracks that the libraries given have no more.")]
+NUM_CORES = os.cpu_count() or 1
+WorkerJobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Worker processes.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Let the workers of a Dask cluster do it; they must see libraries and cache under the same paths.",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and what it would take.")]
+
+
 def prepare(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the cache, made or brought up to date.")],
-    instrumentals: Annotated[
-        list[Path] | None, typer.Option(help="Folder of songs without vocals. May be given several times.")
-    ] = None,
-    vocals: Annotated[list[Path] | None, typer.Option(help="Folder of vocals alone. Repeatable.")] = None,
-    pairs: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Folder of pairs: song folders with mixture and instrumental (or vocals, or MUSDB stems), or "
-            "mixtures/ and instruments/ with the same names. Repeatable."
-        ),
-    ] = None,
-    npz: Annotated[
-        list[Path] | None,
-        typer.Option(help="Folder of the ancestor's patches ({song}_p0.npz and so on), of any kind. Repeatable."),
-    ] = None,
-    validation: Annotated[
-        str, typer.Option(metavar="FRACTION|FILE", help="Tracks kept for validation: a share, or a file of names.")
-    ] = "0.1",
-    sample_rate: Annotated[int, typer.Option(help="Hz that all audio is resampled to.")] = 44100,
-    n_fft: Annotated[int, typer.Option(help="STFT window, in samples.")] = 2048,
-    hop_length: Annotated[int, typer.Option(help="STFT hop, in samples.")] = 1024,
-    minimum_seconds: Annotated[float, typer.Option(help="Shorter tracks are named and left out.")] = 1.0,
-    precision: Annotated[
-        Literal["int16", "float32"], typer.Option(help="int16 takes half the space; float32 keeps every bit.")
-    ] = "int16",
-    align: Annotated[
-        bool, typer.Option(help="Move the halves of pairs to fit: offset, gain, polarity. Sources stay as they are.")
-    ] = True,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Delete cached tracks that the libraries given have no more.")
-    ] = False,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Worker processes.")] = os.cpu_count() or 1,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Let the workers of a Dask cluster do it; they must see libraries and cache under the same paths.",
-        ),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and what it would take.")] = False,
+    output: Output,
+    instrumentals: Instrumentals = None,
+    vocals: Vocals = None,
+    pairs: Pairs = None,
+    npz: Npz = None,
+    validation: Validation = "0.1",
+    sample_rate: SampleRate = 44100,
+    n_fft: WindowLength = 2048,
+    hop_length: HopLength = 1024,
+    minimum_seconds: MinimumSeconds = 1.0,
+    precision: CachePrecision = "int16",
+    align: Align = True,
+    prune: Prune = False,
+    jobs: WorkerJobs = NUM_CORES,
+    scheduler: Scheduler = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Turn libraries of audio into a spectrogram cache for training.
 

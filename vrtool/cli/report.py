@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vrtool.cli.console import console
-from vrtool.cli.network import Device
+from vrtool.cli.options import Device
 
 
 def report(

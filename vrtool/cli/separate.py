@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +9,18 @@ import typer
 
 from vrtool.cli.console import console, errors, print_problems
 from vrtool.cli.live import separate_live
-from vrtool.cli.network import PRECISION_OPTION, Device, PrecisionName, load_separator
+from vrtool.cli.network import load_separator
+from vrtool.cli.options import (
+    REFINEMENT,
+    ChannelSwapAverage,
+    Device,
+    Models,
+    NetworkPrecision,
+    Postprocess,
+    Shifts,
+    SongJobs,
+    refuse_given,
+)
 from vrtool.cli.separation_progress import batch_progress
 from vrtool.errors import InputError, JobError
 
@@ -18,75 +28,83 @@ if TYPE_CHECKING:
     from vrtool.separation.files import SeparationReport
     from vrtool.separation.plan import SeparationJob, SeparationPlan, StemFiles
     from vrtool.separation.separator import Separator
+    from vrtool.separation.song_file import StemName
 
-BETTER = "Better stems, mostly for more time"
+Inputs = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="INPUT", help="Songs, folders of songs in any depth, or one batch in JSON."),
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Folder for the stems; the inputs' tree is kept in it.")
+]
+WantedStem = Annotated[
+    Literal["vocals", "instrumental", "both"] | None,
+    typer.Option("--stem", help="What to write (both; with --live, instrumental)."),
+]
+Format = Annotated[str, typer.Option("--format", help="wav, flac, ogg or mp3.")]
+WavSubtype = Annotated[
+    Literal["8", "16", "24", "32", "32f"] | None,
+    typer.Option(
+        "--subtype", help="Sample format of wav, or of flac: 8, 16, 24 (the song's own; of lossy songs the best)."
+    ),
+]
+Filename = Annotated[
+    str | None, typer.Option("--filename", help="Names within the output folder ({track}/{stem}.{ext}).")
+]
+Clipping = Annotated[
+    Literal["warn", "rescale", "clamp"],
+    typer.Option(
+        "--clip-mode", help="Beyond full scale, but in 32f: clip and say so (warn), turn the song down, or just clip."
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Separate again what is there, and replace it.")]
+Images = Annotated[bool, typer.Option("--images", help="Draw spectrograms of mixture and stems beside them.")]
+
 LIVE = "With --live"
 """The heading of the options that only a stream needs."""
+Live = Annotated[
+    bool,
+    typer.Option("--live", help="Raw PCM from standard input, one stem to standard output.", rich_help_panel=LIVE),
+]
+Pcm = Annotated[
+    Literal["s16le", "s24le", "s32le", "f32le"],
+    typer.Option("--pcm", help="Interleaved samples of input and output, in ffmpeg's words.", rich_help_panel=LIVE),
+]
+SampleRate = Annotated[
+    int | None,
+    typer.Option("--sample-rate", metavar="HZ", help="Of input and output (the network's own).", rich_help_panel=LIVE),
+]
+Channels = Annotated[int, typer.Option("--channels", metavar="1|2", help="Of input and output.", rich_help_panel=LIVE)]
+
+OF_FILES = (
+    "inputs", "output", "audio_format", "subtype", "filename", "clip_mode", "jobs", "overwrite", "images", "precision",
+    *REFINEMENT,
+)  # fmt: skip
+OF_STREAMS = ("pcm", "sample_rate", "channels")
 
 
 def separate(
-    inputs: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="INPUT", help="Songs, folders of songs in any depth, or one batch in JSON."),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for the stems; the inputs' tree is kept in it.")
-    ] = None,
-    models: Annotated[
-        list[Path] | None,
-        typer.Option("--model", "-m", help="A run of vrtool train, or one of its checkpoints. Repeated: their mean."),
-    ] = None,
+    context: typer.Context,
+    inputs: Inputs = None,
+    output: Output = None,
+    models: Models = None,
     device: Device = "auto",
-    stem: Annotated[
-        Literal["vocals", "instrumental", "both"] | None,
-        typer.Option(help="What to write (both; with --live, instrumental)."),
-    ] = None,
-    audio_format: Annotated[str | None, typer.Option("--format", help="wav (the default), flac, ogg or mp3.")] = None,
-    subtype: Annotated[
-        Literal["8", "16", "24", "32", "32f"] | None,
-        typer.Option(help="Sample format of wav, or of flac: 8, 16, 24 (the song's own; of lossy songs the best)."),
-    ] = None,
-    filename: Annotated[
-        str | None, typer.Option(help="Names within the output folder ({track}/{stem}.{ext}).", show_default=False)
-    ] = None,
-    clip_mode: Annotated[
-        Literal["warn", "rescale", "clamp"] | None,
-        typer.Option(help="Beyond full scale, but in 32f: clip and say so (warn), turn the song down, or just clip."),
-    ] = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Songs at work at once; each takes its memory (1).")
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Separate again what is there, and replace it.")
-    ] = False,
-    images: Annotated[
-        bool, typer.Option("--images", help="Draw spectrograms of mixture and stems beside them.")
-    ] = False,
-    precision: Annotated[PrecisionName | None, PRECISION_OPTION] = None,
-    shifts: Annotated[
-        int | None, typer.Option(min=1, help="Mean over so many shifted divisions (1).", rich_help_panel=BETTER)
-    ] = None,
-    channel_swap_average: Annotated[
-        bool, typer.Option("--channel-swap-average", help="Mean with left and right exchanged.", rich_help_panel=BETTER)
-    ] = False,
-    postprocess: Annotated[
-        bool, typer.Option("--postprocess", help="Leave stretches without vocals as they are.", rich_help_panel=BETTER)
-    ] = False,
-    live: Annotated[
-        bool,
-        typer.Option("--live", help="Raw PCM from standard input, one stem to standard output.", rich_help_panel=LIVE),
-    ] = False,
-    pcm: Annotated[
-        Literal["s16le", "s24le", "s32le", "f32le"] | None,
-        typer.Option(help="Interleaved samples of input and output, in ffmpeg's words (s16le).", rich_help_panel=LIVE),
-    ] = None,
-    sample_rate: Annotated[
-        int | None,
-        typer.Option(metavar="HZ", help="Of input and output (the network's own).", rich_help_panel=LIVE),
-    ] = None,
-    channels: Annotated[
-        int | None, typer.Option(metavar="1|2", help="Of input and output (2).", rich_help_panel=LIVE)
-    ] = None,
+    stem: WantedStem = None,
+    audio_format: Format = "wav",
+    subtype: WavSubtype = None,
+    filename: Filename = None,
+    clip_mode: Clipping = "warn",
+    jobs: SongJobs = 1,
+    overwrite: Overwrite = False,
+    images: Images = False,
+    precision: NetworkPrecision = "float32",
+    shifts: Shifts = 1,
+    channel_swap_average: ChannelSwapAverage = False,
+    postprocess: Postprocess = False,
+    live: Live = False,
+    pcm: Pcm = "s16le",
+    sample_rate: SampleRate = None,
+    channels: Channels = 2,
 ) -> None:
     """Split songs into vocals and instrumental, written to OUTPUT/<song>/{vocals,instrumental}.wav.
 
@@ -95,33 +113,29 @@ def separate(
 
     As a song plays: ffmpeg -i song.mp3 -f s16le -ac 2 -ar 44100 - | vrtool separate --live -m RUN | aplay -f cd
     """
-    of_files = {
-        "INPUT": inputs, "--output": output, "--format": audio_format, "--subtype": subtype, "--filename": filename,
-        "--clip-mode": clip_mode, "--jobs": jobs, "--overwrite": overwrite, "--precision": precision,
-        "--images": images,
-        "--stem both": stem == "both", "--shifts": shifts, "--postprocess": postprocess,
-        "--channel-swap-average": channel_swap_average,
-    }  # fmt: skip
     if live:
-        _refuse(of_files, "songs in files, --live reads standard input and writes standard output; leave out one")
+        refuse_given(
+            context,
+            OF_FILES,
+            "only for songs in files, --live reads standard input and writes standard output; leave out one",
+        )
         separate_live(
             model=_only(_required(models)),
             device=device,
-            stem="vocals" if stem == "vocals" else "instrumental",
-            pcm=pcm or "s16le",
+            stem=_one_stem(stem),
+            pcm=pcm,
             sample_rate=sample_rate,
-            num_channels=2 if channels is None else channels,
+            num_channels=channels,
         )
         return
-    of_streams = {"--pcm": pcm, "--sample-rate": sample_rate, "--channels": channels}
-    _refuse(of_streams, "--live, and files say it themselves; leave it out, or add --live")
+    refuse_given(context, OF_STREAMS, "only for --live, and files say it themselves; leave it out, or add --live")
     from vrtool.drawing.song_picture import require_matplotlib
     from vrtool.separation.combining import Refinement
     from vrtool.separation.plan import DEFAULT_FILENAME, StemFiles
     from vrtool.separation.song_file import STEM_NAMES, StemFormat
 
     files = StemFiles(
-        stem_format=StemFormat(name=audio_format or "wav", subtype=subtype, clip_mode=clip_mode or "warn"),
+        stem_format=StemFormat(name=audio_format, subtype=subtype, clip_mode=clip_mode),
         stems=STEM_NAMES if stem is None or stem == "both" else (stem,),
         filename=filename or DEFAULT_FILENAME,
         images=images,
@@ -131,15 +145,9 @@ def separate(
     plan, folder = _plan(inputs, output, files)
     if not overwrite and len(plan.jobs) == 1 and inputs and inputs[0].is_file() and inputs[0].suffix != ".json":
         _refuse_existing(plan.jobs[0])
-    refinement = Refinement(shifts=shifts or 1, channel_swap_average=channel_swap_average, postprocess=postprocess)
-    separator = load_separator(_required(models), device, precision or "float32", refinement=refinement)
-    _run(separator, plan, folder, overwrite=overwrite, num_jobs=jobs or 1)
-
-
-def _refuse(options: Mapping[str, object], belongs_to: str) -> None:
-    """Raise InputError for options that were given and would not be read."""
-    if given := [name for name, value in options.items() if value is not None and value is not False and value != []]:
-        raise InputError(f"{', '.join(given)}: only for {belongs_to}")
+    refinement = Refinement(shifts=shifts, channel_swap_average=channel_swap_average, postprocess=postprocess)
+    separator = load_separator(_required(models), device, precision, refinement=refinement)
+    _run(separator, plan, folder, overwrite=overwrite, num_jobs=jobs)
 
 
 def _required(models: list[Path] | None) -> list[Path]:
@@ -152,6 +160,12 @@ def _only(models: list[Path]) -> Path:
     if len(models) > 1:
         raise InputError(f"--live goes with one --model, found {len(models)}; leave out the others")
     return models[0]
+
+
+def _one_stem(stem: Literal["vocals", "instrumental", "both"] | None) -> StemName:
+    if stem == "both":
+        raise InputError("--stem both: only for songs in files, --live writes one stem; say vocals or instrumental")
+    return stem or "instrumental"
 
 
 def _plan(inputs: list[Path] | None, output: Path | None, files: StemFiles) -> tuple[SeparationPlan, Path]:
