@@ -34,7 +34,7 @@ NUM_ROUNDS = 5
 
 def main() -> None:
     """Print examples per second of both, and their ratio."""
-    with cache_from_command_line(__doc__ or "") as cache, tempfile.TemporaryDirectory(dir=".") as folder:
+    with cache_from_command_line(__doc__ or "") as cache, tempfile.TemporaryDirectory() as folder:
         drawer = default_drawer(cache)
         batches = TrainingBatches(drawer, builder(cache), batch_size=1, epoch_examples=NUM_EXAMPLES)
         memory = np.ones(batches.largest_size, np.float32)  # used again and again, as a loader's worker does

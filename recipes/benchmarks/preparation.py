@@ -3,7 +3,8 @@
     python recipes/benchmarks/preparation.py [FILES ...]
 
 Without files, three minutes of made-up stereo music are prepared as wav (16 bit) and as flac. Needs the extra `dev`
-(librosa). One process, one thread each; all three write to the same disk and sync what they wrote.
+(librosa). One process, one thread each; all three write to the same disk, that of the system's temporary folder (TMPDIR
+names another), and sync what they wrote.
 
 - common: librosa.load, librosa.stft of each channel, np.savez of complex64.
 - limit: decoding (libsndfile), a real FFT of every frame (scipy), and writing as many bytes as the cache has.
@@ -43,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path, help="audio files that libsndfile reads")
     files = parser.parse_args().files
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         for path in files or made_up_music(Path(folder)):
             benchmark(path, Path(folder))
 

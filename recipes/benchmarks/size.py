@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, help="audio files")
     files = parser.parse_args().files
     print(f"limit of int16: {2 * STFT.num_bins / STFT.hop_length:.4f} times the audio")
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         for path in files or made_up_music(Path(folder)):
             show(path, Path(folder), "int16")
             show(path, Path(folder), "float32")

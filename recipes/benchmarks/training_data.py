@@ -32,7 +32,7 @@ def cache_from_command_line(description: str) -> Iterator[Cache]:
     if path is not None:
         yield open_cache(path)
         return
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         yield _made_up_cache(Path(folder))
 
 
