@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from vrtool import atomic
-from vrtool.atomic import ABANDONED_SECONDS, atomic_path, remove_abandoned
+from vrtool.atomic import ABANDONED_SECONDS, atomic_path, new_path, remove_abandoned
+from vrtool.errors import InputError
 from vrtool.locking import try_lock
 
 
@@ -133,6 +137,60 @@ def test_a_failing_sync_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(OSError, match="Input/output error"):
         write()
     assert list(tmp_path.iterdir()) == []
+
+
+def _no_second_names(*_: object) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.fixture(params=["second names", "no second names"])
+def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that has hard links, and one that has none, as FAT."""
+    if request.param == "no second names":
+        monkeypatch.setattr(os, "link", _no_second_names)
+
+
+@pytest.mark.usefixtures("file_system")
+def test_a_new_file_has_its_name_only_once_it_is_complete(tmp_path: Path) -> None:
+    destination = tmp_path / "stem.wav"
+    with new_path(destination) as temporary:
+        temporary.write_bytes(b"whole")
+        assert not destination.exists()
+    assert destination.read_bytes() == b"whole"
+    assert list(tmp_path.iterdir()) == [destination]
+
+
+@pytest.mark.usefixtures("file_system")
+def test_a_new_file_does_not_replace_one_that_appeared_meanwhile(tmp_path: Path) -> None:
+    destination = tmp_path / "stem.wav"
+
+    def write() -> None:
+        with new_path(destination) as temporary:
+            temporary.write_bytes(b"ours")
+            destination.write_bytes(b"theirs")
+
+    with pytest.raises(InputError, match=r"stem\.wav: made by another program in the meantime"):
+        write()
+    assert destination.read_bytes() == b"theirs"
+    assert list(tmp_path.iterdir()) == [destination]
+
+
+def test_of_many_writers_of_one_new_file_one_is_told_that_it_has_written_it(tmp_path: Path) -> None:
+    destination = tmp_path / "stem.wav"
+    all_are_done = threading.Barrier(8)
+
+    def write(number: int) -> int | None:
+        try:
+            with new_path(destination) as temporary:
+                temporary.write_bytes(b"%d" % number)
+                all_are_done.wait()
+        except InputError:
+            return None
+        return number
+
+    with ThreadPoolExecutor(8) as pool:
+        (winner,) = (number for number in pool.map(write, range(8)) if number is not None)
+    assert destination.read_bytes() == b"%d" % winner
 
 
 class TestAbandoned:

@@ -7,9 +7,10 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from vrtool.errors import InputError
 from vrtool.locking import try_lock
 
 # Some network and FUSE file systems cannot sync a folder, and a folder one may write to need not be readable.
@@ -36,6 +37,23 @@ def atomic_path(destination: Path) -> Iterator[Path]:
     renamed over what was there; on any exception, KeyboardInterrupt included, it is removed and `destination` stays as
     it was. OSErrors pass through.
     """
+    with _temporary_path(destination, Path.replace) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def new_path(destination: Path) -> Iterator[Path]:
+    """Yield a temporary path as `atomic_path` does, for a file that is not to replace any.
+
+    Raises InputError if `destination` is there when the block has ended; it stays as it is.
+    """
+    with _temporary_path(destination, _place_where_none_is) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def _temporary_path(destination: Path, place: Callable[[Path, Path], object]) -> Iterator[Path]:
+    """Yield a temporary path beside `destination`; when the block has ended well, `place` gives it that name."""
     # The stem is cut, so that a name near the file system's limit does not become too long by ours.
     name = f".{destination.stem[:24]}{PARTIAL_MARK}-{secrets.token_hex(4)}{destination.suffix}"
     temporary = destination.with_name(name)
@@ -44,7 +62,7 @@ def atomic_path(destination: Path) -> Iterator[Path]:
             yield temporary
             _sync_file(temporary)
             # Within one folder, hence one file system, replacing is a single step on every platform.
-            temporary.replace(destination)
+            place(temporary, destination)
     except BaseException as error:
         if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(temporary)):
             # A temporary name, or none, tells nobody which disk is full.
@@ -55,6 +73,29 @@ def atomic_path(destination: Path) -> Iterator[Path]:
         raise
     if os.name == "posix":
         _sync_folder(destination.parent)
+
+
+def refuse_replacing(destination: Path) -> None:
+    """Raise InputError if a file is there, which was not when the one that is to have its name was begun."""
+    if destination.exists():
+        raise InputError(
+            f"{destination}: made by another program in the meantime, and left as it is; ask for it to be overwritten, "
+            "or name another output"
+        )
+
+
+def _place_where_none_is(temporary: Path, destination: Path) -> None:
+    """Rename a file; raises InputError if another has that name."""
+    # Renaming would replace on POSIX, a second name does not; on Windows it is renaming that does not.
+    place = os.link if os.name == "posix" else os.rename
+    try:
+        place(temporary, destination)
+    except OSError:
+        refuse_replacing(destination)
+        # FAT and some network file systems have no second names. There, a file made at this very moment is replaced.
+        temporary.replace(destination)
+    else:
+        temporary.unlink(missing_ok=True)
 
 
 def remove_abandoned(folder: Path) -> None:

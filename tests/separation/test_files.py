@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vrtool.audio.encoding import open_writer
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.tags import read_tags
-from vrtool.audio.waveform import Subtype, Waveform, read_audio, write_audio
+from vrtool.audio.waveform import Subtype, Waveform, probe_audio, read_audio, write_audio
 from vrtool.errors import InputError
 from vrtool.separation.files import SeparationProgress, SeparationReport, separate_files
 from vrtool.separation.plan import StemFiles, plan_separation
@@ -107,6 +107,12 @@ def test_songs_of_one_name_from_two_folders_are_refused(tmp_path: Path) -> None:
         plan_separation([one, two], tmp_path / "out")
 
 
+def test_songs_of_one_flat_name_are_refused_and_both_are_named(tmp_path: Path) -> None:
+    songs = [write_song(tmp_path / folder / "song.wav") for folder in ("a", "b")]
+    with pytest.raises(InputError, match=r"a.song\.wav and .*b.song\.wav would both be written to .*song vocals\.wav"):
+        plan_separation(songs, tmp_path / "out", files=StemFiles(filename="{track} {stem}.{ext}"))
+
+
 def test_a_song_given_twice_is_one_job(tmp_path: Path) -> None:
     song = write_song(tmp_path / "in" / "a.wav")
     assert len(plan_separation([tmp_path / "in", song], tmp_path / "out").jobs) == 1
@@ -172,6 +178,30 @@ def test_overwrite_replaces_what_is_there(tmp_path: Path, separator: Separator) 
     report = run(separator, song, tmp_path / "out", overwrite=True)
     assert len(report.separated) == 1
     assert read_audio(tmp_path / "out" / "a" / "vocals.wav").num_samples == 2000
+
+
+@pytest.mark.parametrize("appeared", ["vocals", "instrumental"])
+def test_a_stem_that_appears_during_separation_stays_and_the_song_leaves_nothing(
+    tmp_path: Path, separator: Separator, appeared: str
+) -> None:
+    write_song(tmp_path / "in" / "a.wav")
+    write_song(tmp_path / "in" / "b.wav")
+    theirs = tmp_path / "out" / "a" / f"{appeared}.wav"
+    plan = plan_separation([tmp_path / "in"], tmp_path / "out", files=StemFiles(images=True))
+
+    def write_theirs(told: SeparationProgress) -> None:
+        if told.track == "a" and not told.is_over:
+            theirs.write_bytes(b"theirs")
+
+    report = separate_files(separator, plan, on_progress=write_theirs)
+    (problem,) = report.problems
+    assert "made by another program in the meantime" in problem.reason
+    assert theirs.read_bytes() == b"theirs"
+    assert tree(tmp_path / "out" / "a") == [f"{appeared}.wav"]
+    assert [done.job.track for done in report.separated] == ["b"]
+    overwritten = separate_files(separator, plan, overwrite=True, on_progress=write_theirs)
+    assert not overwritten.problems
+    assert probe_audio(theirs).num_samples == 2000
 
 
 def test_one_stem_without_the_other_is_a_problem_and_stays(tmp_path: Path, separator: Separator) -> None:

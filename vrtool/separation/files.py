@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from vrtool.atomic import DISK_FULL, atomic_path
+from vrtool.atomic import DISK_FULL, atomic_path, new_path
 from vrtool.audio.waveform import probe_audio
 from vrtool.dataset.track import Problem
 from vrtool.errors import AudioError, InputError
@@ -76,14 +76,15 @@ def separate_files(
 ) -> SeparationReport:
     """Separate every planned song and write its stems, and return what became of each, in the plan's order.
 
-    Songs whose stems are there are skipped unless `overwrite`. One that cannot be read or written becomes a problem of
-    the report and the others go on; only a full or read-only disk, a damaged network, or what `on_progress` raises ends
-    the batch. `num_jobs` songs are at work at once, in threads that share the network and torch's threads.
+    Songs whose stems are there are skipped unless `overwrite`, and stems that appear meanwhile stay. A song that cannot
+    be read or written becomes a problem of the report and the others go on; only a full or read-only disk, a damaged
+    network, or what `on_progress` raises ends the batch. `num_jobs` songs are at work at once, in threads that share
+    the network and torch's threads.
     """
     problems = list(plan.problems)
     todo, skipped = _pending(plan.jobs, overwrite, problems)
     num_copied = sum(_copied(copy, overwrite, problems) for copy in plan.copies)
-    batch = _Batch(separator, plan, todo, on_progress)
+    batch = _Batch(separator, plan, todo, on_progress, overwrite=overwrite)
     outcomes = _run(batch, len(todo), min(num_jobs, len(todo)))
     return SeparationReport(
         separated=tuple(outcome for outcome in outcomes if isinstance(outcome, SeparatedTrack)),
@@ -120,10 +121,10 @@ def _copied(copy: CopyJob, overwrite: bool, problems: list[Problem]) -> bool:
         return False
     try:
         copy.destination.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(copy.destination) as temporary:
+        with (atomic_path if overwrite else new_path)(copy.destination) as temporary:
             shutil.copyfile(copy.source, temporary)
-    except OSError as error:
-        if error.errno in FATAL_ERRNOS:
+    except (InputError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in FATAL_ERRNOS:
             raise
         problems.append(Problem(path=str(copy.source), reason=str(error)))
         return False
@@ -143,8 +144,11 @@ class _Batch:
         plan: SeparationPlan,
         jobs: Sequence[SeparationJob],
         on_progress: OnBatchProgress | None,
+        *,
+        overwrite: bool,
     ) -> None:
         self._separator = separator
+        self._overwrite = overwrite
         self._format = plan.files.stem_format
         self._jobs = jobs
         self._on_progress = on_progress
@@ -166,6 +170,7 @@ class _Batch:
                 job.source,
                 job.destinations,
                 self._format,
+                overwrite=self._overwrite,
                 picture=job.picture,
                 on_progress=self._reporter(number),
             )

@@ -175,6 +175,7 @@ class Separator:
             source,
             destinations,
             stem_format,
+            overwrite=overwrite,
             picture=picture and folder / picture,
             on_progress=on_progress,
         )

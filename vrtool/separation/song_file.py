@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from vrtool.atomic import atomic_path, remove_abandoned
+from vrtool.atomic import atomic_path, new_path, refuse_replacing, remove_abandoned
 from vrtool.audio.decoding import BLOCK_SAMPLES, open_audio
 from vrtool.audio.encoding import AudioWriter, open_writer
 from vrtool.audio.formats import AudioInfo, FloatArray, Reader, Subtype
@@ -88,15 +88,17 @@ def split_file(
     destinations: Mapping[StemName, Path],
     stem_format: StemFormat,
     *,
+    overwrite: bool,
     picture: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> SplitFile:
     """Split a song's file and write the stems that have a destination, and a picture of them; return what came of it.
 
     Stems have the song's sample rate, channels, length and, where the format has room for them, tags. They grow beside
-    their destinations under temporary names while the song is read, and appear together when all are complete; what was
-    there is replaced, and after an error nothing is left. Memory does not depend on the length. Raises InputError if
-    there is no such file, AudioError if it cannot be read or its stems cannot be written, OSError as of the disk.
+    their destinations under temporary names while the song is read, and appear together when all are complete; after an
+    error nothing is left. Memory does not depend on the length. Raises InputError if there is no such file or, unless
+    `overwrite`, a stem when all are complete, AudioError if the song cannot be read or its stems cannot be written,
+    OSError as of the disk.
     """
     with open_audio(source) as reader, ExitStack() as stack:
         info = reader.info
@@ -107,7 +109,7 @@ def split_file(
             refuse_unsuitable(str(destination), OUTPUT_FORMATS[stem_format.name], info.num_channels, info.sample_rate)
         tags = read_tags(source)
         stack.enter_context(_folders_of([*destinations.values(), *([picture] if picture is not None else [])]))
-        writers = _open_writers(stack, destinations, stem_format, info, tags)
+        writers = _open_writers(stack, destinations, stem_format, info, tags, overwrite=overwrite)
         pieces = _split(open_song, reader, source, on_progress)
         drawing = None
         if picture is not None:
@@ -120,6 +122,9 @@ def split_file(
         else:
             num_samples, num_clipped = _write(pieces, writers, subtype, stem_format.clip_mode)
             gain = 1.0
+        if not overwrite:
+            for destination in destinations.values():
+                refuse_replacing(destination)  # before any stem has its name: all are there, or none
         if drawing is not None and picture is not None:
             drawing.finish(picture)
     return SplitFile(
@@ -136,9 +141,12 @@ def _open_writers(
     stem_format: StemFormat,
     info: AudioInfo,
     tags: Mapping[str, str],
+    *,
+    overwrite: bool,
 ) -> dict[StemName, AudioWriter]:
     """Return the writers of the stems, on the stack: all are closed before the first file takes its name."""
-    parts = {name: stack.enter_context(atomic_path(path)) for name, path in destinations.items()}
+    temporary_path = atomic_path if overwrite else new_path
+    parts = {name: stack.enter_context(temporary_path(path)) for name, path in destinations.items()}
     return {
         name: stack.enter_context(
             open_writer(
