@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from vrtool.atomic import atomic_path
 from vrtool.audio.formats import FloatArray
 from vrtool.audio.spectrogram import ComplexArray, StftSpec
+from vrtool.drawing.fonts import drawable_text
 from vrtool.drawing.picture import DYNAMIC_RANGE_DB, palette, relative_db, row_edges_hz, row_magnitudes
 from vrtool.errors import InputError
 
@@ -79,9 +79,7 @@ class SongPicture:
         """Write the picture; it appears complete or not at all. Raises InputError without matplotlib."""
         require_matplotlib()
         figure = self._draw()
-        with atomic_path(path) as temporary, warnings.catch_warnings():
-            # Letters that the font has not are drawn as boxes; the name of the file tells which.
-            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
 
     def _join_pairs(self) -> None:
@@ -106,8 +104,9 @@ class SongPicture:
         figure.colorbar(
             image, ax=list(all_axes), label="dB relative to the loudest point of all three", pad=0.01, aspect=50
         )
+        title = drawable_text(_shortened(self._title), weight="bold")
         # A dollar sign in a name begins no formula.
-        figure.suptitle(_shortened(self._title), parse_math=False, fontsize="x-large", fontweight="bold")
+        figure.suptitle(title.text, parse_math=False, fontsize="x-large", fontweight="bold", fontfamily=title.families)
         return figure
 
     def _draw_signal(self, axes: Axes, levels: FloatArray) -> AxesImage:
