@@ -20,7 +20,6 @@ from vrtool.audio.spectrogram import StftSpec
 from vrtool.errors import CheckpointError, DamagedCheckpointError
 from vrtool.model import ModelConfig, build_model
 from vrtool.model.checkpoint import (
-    FORMAT_VERSION,
     Checkpoint,
     checkpoint_model,
     find_checkpoint,
@@ -28,6 +27,7 @@ from vrtool.model.checkpoint import (
     load_model,
     save_checkpoint,
 )
+from vrtool.model.checkpoint_header import FORMAT_VERSION
 
 CONFIG = ModelConfig(
     n_fft=64, channels=2, num_bands=2, feedforward_dim=12, num_encoders=1, num_decoders=0, crop_frames=10

@@ -21,7 +21,8 @@ def import_checkpoint(
 ) -> None:
     """Turn weights of the ancestor (vocal-remover-frame-transformer, 2022) into a checkpoint; no code in them runs."""
     from vrtool.model.ancestor import import_ancestor
-    from vrtool.model.checkpoint import save_checkpoint, used_settings
+    from vrtool.model.checkpoint import save_checkpoint
+    from vrtool.model.checkpoint_header import used_settings
 
     if output.exists():
         raise InputError(f"{output} exists already; name another --output")

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.errors import CheckpointError, InputError
-from vrtool.model.checkpoint import Checkpoint, require_weights_that_fit
+from vrtool.model.checkpoint import Checkpoint
 from vrtool.model.config import ModelConfig
+from vrtool.model.fitting import require_network
 
 SAMPLE_RATE = 44100
 
@@ -176,7 +177,7 @@ def import_ancestor(
             f"{', '.join(error.args[:3])}"
         ) from error
     config = _infer_config(path, weights, n_fft, num_bands)
-    require_weights_that_fit(weights, config, str(path))
+    require_network(weights, config, str(path))
     for name, tensor in weights.items():
         if not tensor.isfinite().all():
             raise CheckpointError(f"{path} is of no use: {name} holds values that are not finite")

@@ -9,34 +9,34 @@ executes anything in it.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vrtool.audio.spectrogram import StftSpec
-from vrtool.errors import CheckpointError, DamagedCheckpointError, InputError, RecipeError
+from vrtool.errors import CheckpointError, DamagedCheckpointError
+from vrtool.model.checkpoint_header import (
+    ADDED_SETTINGS,
+    COPY_AGAIN,
+    Json,
+    parse_header,
+    parse_model,
+    parse_stft,
+    to_metadata,
+    used_settings,
+)
 from vrtool.model.config import ModelConfig
+from vrtool.model.fitting import require_network
 from vrtool.model.network import Network
-from vrtool.model.registry import build_model, find_architecture
 from vrtool.model.tensor_file import write_tensors
 
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
-
-FORMAT_VERSION = 3
-"""Version 1 had no checksums."""
-ADDED_SETTINGS: dict[str, Json] = {"fine_bins": 0}
-"""Settings of networks that came with version 3, and what they were before."""
-METADATA_KEY = "vrtool"
-CHECKSUM_KEY = "vrtool_sha256"
 WEIGHTS = "weights/"
 TRAINING = "training/"
-COPY_AGAIN = "copy it again from where it was made"
 
 # What a run folder offers, the best first.
 RUN_CHECKPOINTS = ("best.safetensors", "last.safetensors")
@@ -67,28 +67,19 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` to `path`, whole or not at all. OSErrors pass through."""
-    header = {
-        "format_version": FORMAT_VERSION,
+    header: dict[str, Json] = {
         "model": used_settings(checkpoint.model),
         "stft": asdict(checkpoint.stft),
         "recipe": checkpoint.recipe,
         "progress": checkpoint.progress,
         "card": checkpoint.card,
+        "sha256": {
+            "weights": _tensor_checksum(checkpoint.weights),
+            "training": _tensor_checksum(checkpoint.training_state),
+        },
     }
     tensors = _prefixed(WEIGHTS, checkpoint.weights) | _prefixed(TRAINING, checkpoint.training_state)
-    header["sha256"] = {
-        "weights": _tensor_checksum(checkpoint.weights),
-        "training": _tensor_checksum(checkpoint.training_state),
-    }
-    text = json.dumps(header, allow_nan=False)
-    metadata = {METADATA_KEY: text, CHECKSUM_KEY: hashlib.sha256(text.encode()).hexdigest()}
-    write_tensors(path, tensors, metadata)
-
-
-def used_settings(config: ModelConfig) -> dict[str, Json]:
-    """Return the architecture's name and the settings that it is built from, all others being without meaning."""
-    used = {"architecture"} | find_architecture(config.architecture).settings
-    return {name: value for name, value in asdict(config).items() if name in used}
+    write_tensors(path, tensors, to_metadata(header))
 
 
 def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -118,7 +109,7 @@ def load_checkpoint(path: Path, *, with_training_state: bool = False) -> Checkpo
     _require_checkpoint_file(path)
     try:
         with safe_open(path, framework="pt") as file:
-            header = _parse_header(path, file.metadata())
+            header = parse_header(path, file.metadata())
             weights = _read_tensors(file, WEIGHTS)
             training_state = _read_tensors(file, TRAINING) if with_training_state else {}
     except SafetensorError as error:
@@ -130,13 +121,13 @@ def load_checkpoint(path: Path, *, with_training_state: bool = False) -> Checkpo
         if with_training_state:
             _require_checksum(path, training_state, header["sha256"]["training"])
     untold = ADDED_SETTINGS if header["format_version"] < 3 else {}
-    model = _build_model_config(path, header["model"], untold)
-    stft = _build_config(path, StftSpec, header["stft"], {setting.name for setting in fields(StftSpec)})
+    model = parse_model(path, header["model"], untold)
+    stft = parse_stft(path, header["stft"])
     if model.n_fft != stft.n_fft:
         raise CheckpointError(
             f"{path} has a header that contradicts itself: n_fft {model.n_fft} for the model, {stft.n_fft} for the STFT"
         )
-    require_weights_that_fit(weights, model, str(path))
+    require_network(weights, model, str(path))
     return Checkpoint(
         weights=weights,
         model=model,
@@ -169,7 +160,7 @@ def checkpoint_model(checkpoint: Checkpoint) -> Network:
 
     Raises CheckpointError naming the tensors if the weights are not those of the network.
     """
-    network = _require_network(checkpoint.weights, checkpoint.model, "the checkpoint")
+    network = require_network(checkpoint.weights, checkpoint.model, "the checkpoint")
     network.to_empty(device="cpu").load_state_dict(checkpoint.weights, strict=True)
     return network.eval()
 
@@ -207,107 +198,3 @@ def _read_tensors(file: Any, prefix: str) -> dict[str, Tensor]:
 def _require_checksum(path: Path, tensors: Mapping[str, Tensor], expected: str) -> None:
     if _tensor_checksum(tensors) != expected:
         raise DamagedCheckpointError(f"{path} is damaged: its tensors are not what was written; {COPY_AGAIN}")
-
-
-def _parse_header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
-    """Return the header, all its entries present and of the right type."""
-    if METADATA_KEY not in (metadata or {}):
-        if CHECKSUM_KEY in (metadata or {}):
-            raise DamagedCheckpointError(f"{path} is damaged: its header has no name; {COPY_AGAIN}")
-        raise CheckpointError(
-            f"{path} is a safetensors file without vrtool's header, so its network is unknown; give a checkpoint that "
-            "vrtool train or vrtool import-checkpoint wrote"
-        )
-    text, checksum = (metadata or {})[METADATA_KEY], (metadata or {}).get(CHECKSUM_KEY)
-    if checksum is not None and checksum != hashlib.sha256(text.encode()).hexdigest():
-        raise DamagedCheckpointError(f"{path} is damaged: its header is not what was written; {COPY_AGAIN}")
-    try:
-        header = json.loads(text)
-        version = header["format_version"]
-        if version > FORMAT_VERSION:
-            raise CheckpointError(
-                f"{path} has format version {version}, this vrtool reads up to {FORMAT_VERSION}; update vrtool"
-            )
-        if version > 1 and checksum is None:
-            raise DamagedCheckpointError(f"{path} is damaged: its header has lost its checksum; {COPY_AGAIN}")
-        types = {"model": dict, "stft": dict, "recipe": str, "progress": dict, "card": dict}
-        wrong = [name for name, kind in types.items() if not isinstance(header[name], kind)]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} has a header that cannot be understood ({error!r})") from error
-    if wrong:
-        raise CheckpointError(f"{path} has a header whose {', '.join(wrong)} cannot be understood")
-    return dict(header)
-
-
-ConfigT = TypeVar("ConfigT", ModelConfig, StftSpec)
-
-
-def _build_model_config(path: Path, values: dict[str, Any], untold: Mapping[str, Json]) -> ModelConfig:
-    """Return the settings in `values` and, where its architecture has them, of those in `untold`.
-
-    CheckpointError unless all and only the architecture's are there.
-    """
-    name = values.get("architecture")
-    if not isinstance(name, str):
-        raise CheckpointError(f"{path} has a header that does not fit this vrtool: missing or wrong architecture")
-    try:
-        settings = find_architecture(name).settings
-    except RecipeError as error:
-        raise CheckpointError(f"{path} describes a network that this vrtool cannot build: {error}") from error
-    values = {name: value for name, value in untold.items() if name in settings} | values
-    return _build_config(path, ModelConfig, values, {"architecture"} | settings)
-
-
-def _build_config(path: Path, kind: type[ConfigT], values: dict[str, Any], names: set[str]) -> ConfigT:
-    """Return the settings in `values`; CheckpointError unless these are the fields `names` of `kind`, all valid."""
-    expected = {setting.name: type(setting.default) for setting in fields(kind) if setting.name in names}
-    wrong = expected.keys() ^ values.keys()
-    wrong |= {name for name in expected.keys() & values.keys() if not _has_type(values[name], expected[name])}
-    if wrong:
-        raise CheckpointError(
-            f"{path} has a header that does not fit this vrtool: unknown, missing or wrong {', '.join(sorted(wrong))}"
-        )
-    try:
-        return kind(**values)
-    except InputError as error:
-        raise CheckpointError(f"{path} has a header that does not fit this vrtool: {error}") from error
-
-
-def _has_type(value: Json, kind: type) -> bool:
-    # JSON's true is no number; a whole number will do where a fraction is expected.
-    return type(value) is kind or (kind is float and type(value) is int)
-
-
-def require_weights_that_fit(weights: Mapping[str, Tensor], config: ModelConfig, owner: str) -> None:
-    """Raise CheckpointError unless names and shapes of `weights` are those of the network that `config` describes."""
-    _require_network(weights, config, owner)
-
-
-def _require_network(weights: Mapping[str, Tensor], config: ModelConfig, owner: str) -> Network:
-    """Return the network that `config` describes, without memory, once `weights` are known to fit it."""
-    try:
-        # On no device: drawing starting weights only to overwrite them takes seconds in a large network.
-        with torch.device("meta"):
-            network = build_model(config)
-    except RecipeError as error:
-        raise CheckpointError(f"{owner} describes a network that this vrtool cannot build: {error}") from error
-    misfits = describe_misfits(weights, network)
-    if misfits:
-        raise CheckpointError(f"{owner} does not hold the weights of the network it describes: {misfits}")
-    return network
-
-
-def describe_misfits(weights: Mapping[str, Tensor], network: Network) -> str:
-    """Return in words which `weights` are not those of the network, with both shapes; nothing if all fit."""
-    expected = network.state_dict()
-    misfits = [
-        f"{name} is missing" if name not in weights else f"{name} is unknown"
-        for name in sorted(expected.keys() ^ weights.keys())
-    ]
-    misfits += [
-        f"{name} has shape {tuple(weights[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in weights and weights[name].shape != tensor.shape
-    ]
-    more = f", and {len(misfits) - 3} more like that" if len(misfits) > 3 else ""
-    return ", ".join(misfits[:3]) + more

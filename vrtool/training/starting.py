@@ -10,7 +10,8 @@ from vrtool.dataset.cache import Cache
 from vrtool.dataset.header import check_same_stft
 from vrtool.errors import CheckpointError, InputError
 from vrtool.model import ModelConfig, Network
-from vrtool.model.checkpoint import Checkpoint, describe_misfits, find_checkpoint, load_checkpoint
+from vrtool.model.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from vrtool.model.fitting import describe_misfits
 
 
 def load_initial(model: Path) -> tuple[Path, Checkpoint]:
