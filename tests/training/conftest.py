@@ -19,7 +19,8 @@ from vrtool.training.config import TrainingConfig
 from vrtool.training.distributed import World
 from vrtool.training.losses import TrainingLoss, Truth
 from vrtool.training.run_folder import RunFolder
-from vrtool.training.trainer import Resume, TrainingSetup, train
+from vrtool.training.setup import TrainingSetup
+from vrtool.training.trainer import Resume, train
 
 SETUP = TrainingSetup(
     recipe_text="[training]\n",

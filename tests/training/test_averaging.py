@@ -12,7 +12,7 @@ import torch
 from vrtool.model import ModelConfig, build_model
 from vrtool.model.checkpoint import load_checkpoint
 from vrtool.training.averaging import NEWEST, AveragedWeights, remembered_weights, warm_decay
-from vrtool.training.trainer import TrainingSetup
+from vrtool.training.setup import TrainingSetup
 
 CONFIG = ModelConfig(architecture="unet", n_fft=256, channels=1)
 

@@ -19,7 +19,7 @@ from vrtool.training import trainer
 from vrtool.training.bad_steps import read_bad_step
 from vrtool.training.loading import load_batches
 from vrtool.training.run_folder import RunFolder
-from vrtool.training.trainer import TrainingSetup
+from vrtool.training.setup import TrainingSetup
 from vrtool.training.watcher import Watcher
 
 MakeSetup = Callable[..., TrainingSetup]

@@ -26,7 +26,8 @@ from vrtool.training.distributed import World, joined_world, require_fair_shares
 from vrtool.training.losses import TrainingLoss, Truth
 from vrtool.training.norms import merge_norms
 from vrtool.training.run_folder import RunFolder
-from vrtool.training.trainer import TrainingSetup, train
+from vrtool.training.setup import TrainingSetup
+from vrtool.training.trainer import train
 
 MakeSetup = Callable[..., TrainingSetup]
 InTwo = Callable[..., list[Any]]

@@ -19,7 +19,7 @@ from vrtool.model import ModelConfig, build_model
 from vrtool.training.config import TrainingConfig
 from vrtool.training.memory import find_place, memory_watched
 from vrtool.training.run_folder import RunFolder
-from vrtool.training.trainer import TrainingSetup
+from vrtool.training.setup import TrainingSetup
 from vrtool.training.watcher import StepReport, Watcher
 
 MakeSetup = Callable[..., TrainingSetup]

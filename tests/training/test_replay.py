@@ -19,7 +19,7 @@ from vrtool.training.bad_steps import BadStep, read_bad_step
 from vrtool.training.losses import TrainingLoss, Truth
 from vrtool.training.replay import Trial, find_network, open_cache_of, rebuild, require_same_bytes, write_batches
 from vrtool.training.run_folder import RunFolder
-from vrtool.training.trainer import TrainingSetup
+from vrtool.training.setup import TrainingSetup
 
 MakeSetup = Callable[..., TrainingSetup]
 TrainRun = Callable[..., int]

@@ -14,7 +14,7 @@ import torch
 from vrtool.errors import DamagedCheckpointError, InputError, JobError
 from vrtool.model.checkpoint import load_checkpoint
 from vrtool.training.run_folder import RunFolder
-from vrtool.training.trainer import TrainingSetup
+from vrtool.training.setup import TrainingSetup
 from vrtool.training.watcher import StepReport, Watcher
 
 MakeSetup = Callable[..., TrainingSetup]

@@ -14,7 +14,7 @@ from vrtool.errors import CacheError, CheckpointError, InputError, RecipeError
 from vrtool.model import ModelConfig, build_model
 from vrtool.model.checkpoint import load_checkpoint, save_checkpoint
 from vrtool.training.freezing import freeze
-from vrtool.training.trainer import TrainingSetup
+from vrtool.training.setup import TrainingSetup
 from vrtool.training.watcher import Watcher
 
 MakeSetup = Callable[..., TrainingSetup]

@@ -28,7 +28,8 @@ from vrtool.training.config import TrainingConfig
 from vrtool.training.distributed import World
 from vrtool.training.loading import load_batches
 from vrtool.training.run_folder import RunFolder
-from vrtool.training.trainer import Resume, TrainingSetup, train
+from vrtool.training.setup import TrainingSetup
+from vrtool.training.trainer import Resume, train
 from vrtool.training.validation import ValidationResult, validation_set
 from vrtool.training.watcher import StepReport, Watcher
 

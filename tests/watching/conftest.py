@@ -16,7 +16,8 @@ from vrtool.preparation import PreparationReport
 from vrtool.training.config import TrainingConfig
 from vrtool.training.distributed import World
 from vrtool.training.run_folder import RunFolder
-from vrtool.training.trainer import TrainingSetup, train
+from vrtool.training.setup import TrainingSetup
+from vrtool.training.trainer import train
 from vrtool.training.watcher import Watcher
 
 FOREIGN_NAME = 'Tom & Jerry <script>alert(1)<script> "live"'

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from vrtool.dataset.cache import Cache
     from vrtool.model.device import PickedDevice
     from vrtool.training.run_folder import RunFolder
-    from vrtool.training.trainer import Resume, TrainingSetup
+    from vrtool.training.setup import TrainingSetup
+    from vrtool.training.trainer import Resume
     from vrtool.training.watcher import Watcher
 
 RecipeFile = Annotated[
@@ -119,7 +120,7 @@ def _read(recipe: Path, changes: Sequence[str], cache: Path) -> tuple[TrainingSe
     from vrtool.dataset.cache import open_cache
     from vrtool.dataset.header import check_same_stft
     from vrtool.recipe import load_recipe
-    from vrtool.training.trainer import TrainingSetup
+    from vrtool.training.setup import TrainingSetup
 
     parts = load_recipe(recipe, changes)
     data = open_cache(cache)

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, NoReturn
 
-import torch
-
-from vrtool.dataset.augmentation import AugmentationConfig
 from vrtool.dataset.cache import Cache
 from vrtool.dataset.examples import ExampleBuilder
 from vrtool.errors import InputError, InterruptedRunError, JobError
-from vrtool.model import ModelConfig, build_model
-from vrtool.model.acceleration import compile_network
 from vrtool.model.checkpoint import Checkpoint
 from vrtool.training.advice import LoaderAdviser
-from vrtool.training.averaging import remembered_weights
 from vrtool.training.bad_steps import MAX_BAD_STEPS, BadStepLog, end_after_bad_steps
-from vrtool.training.batches import require_crops_that_fit, training_batches
-from vrtool.training.config import TrainingConfig
+from vrtool.training.batches import training_batches
 from vrtool.training.distributed import World, local_size, require_fair_shares
-from vrtool.training.freezing import freeze
+from vrtool.training.learner import Learner
 from vrtool.training.loading import DeviceBatches, StepBatches, load_batches
 from vrtool.training.losses import TrainingLoss
 from vrtool.training.memory import memory_watched
@@ -30,25 +23,13 @@ from vrtool.training.meter import Meter
 from vrtool.training.run_folder import RunFolder
 from vrtool.training.saving import Saver
 from vrtool.training.session import describe_session, timestamp
-from vrtool.training.starting import load_initial, require_resumable, take_initial_weights
-from vrtool.training.state import TrainingState
+from vrtool.training.setup import TrainingSetup
+from vrtool.training.starting import load_initial
 from vrtool.training.stopwatch import Stopwatch
-from vrtool.training.update import Update, Updater
 from vrtool.training.validation import ValidationSet, validation_set
 from vrtool.training.watcher import StepReport, Watcher
 
 METRICS_EVERY_STEPS = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingSetup:
-    """What a run is made from: the recipe's parts and its text, for the checkpoints."""
-
-    recipe_text: str
-    model: ModelConfig
-    augmentation: AugmentationConfig
-    training: TrainingConfig
-
 
 Resume = Literal["never", "always", "if possible"]
 """Whether a run begins anew or goes on with what is in its folder."""
@@ -81,7 +62,7 @@ def train(
 
 
 class Trainer:
-    """The state of a run and the loop over its steps."""
+    """The loop over a run's steps, and what is said, judged and saved on the way."""
 
     def __init__(
         self,
@@ -102,20 +83,24 @@ class Trainer:
         self._saver = Saver(folder, world, num_kept=config.keep_checkpoints, tell=watcher.on_notice)
         self._stopwatch = Stopwatch(world.device)
         self._choose_examples()
-        torch.manual_seed(config.seed)
-        self._network = build_model(setup.model)
-        require_crops_that_fit(self._network, config)
-        found = world.share_checkpoint(lambda: self._checkpoint_to_resume(resume))
-        if found is None and initial is not None:
-            self._take_initial(initial)
-        self._make_trainable()
-        self._state = TrainingState()
-        if found is not None:
-            self._go_on_from(*found)
-        else:
+        resumed = world.share_checkpoint(lambda: self._checkpoint_to_resume(resume))
+        is_new = resumed is None
+        self._learner = Learner(
+            setup,
+            cache,
+            self._loss,
+            world=world,
+            stopwatch=self._stopwatch,
+            resumed=resumed,
+            initial=world.share_checkpoint(lambda: load_initial(initial)) if is_new and initial is not None else None,
+            tell=watcher.on_notice,
+        )
+        if is_new:
             world.share(lambda: folder.start(setup.recipe_text))
+        elif world.is_main:
+            folder.write_recipe(setup.recipe_text)
+            folder.drop_metrics_after(self._learner.state.step)
         world.notes.say_started(str(folder.path.absolute()))
-        self._before_bad_steps = replace(self._state)
 
     def _choose_examples(self) -> None:
         """Decide what the network learns from, is judged by, and how."""
@@ -141,51 +126,17 @@ class Trainer:
             batch_size=config.batch_size,
         )
 
-    def _make_trainable(self) -> None:
-        """Give the network what only training needs, in an order that counts."""
-        config = self._setup.training
-        self._network.to(self._world.device).train()
-        frozen_norms = freeze(self._network, config.freeze)
-        # A copy of it, if there is one, is to have none of what follows.
-        self._weights = remembered_weights(self._network, config.ema_decay)
-        if config.recompute_activations:
-            self._network.recompute_activations()
-        if config.compile:
-            compile_network(self._network)
-        self._updater = Updater(
-            self._network,
-            self._loss,
-            config,
-            frozen_norms=frozen_norms,
-            world=self._world,
-            stopwatch=self._stopwatch,
-        )
-
     def _checkpoint_to_resume(self, resume: Resume) -> tuple[Path, Checkpoint] | None:
         """Return what the run goes on from, and where it is; None for a new one."""
         if resume == "always" or (resume == "if possible" and self._folder.has_checkpoints):
             return self._folder.resume(tell=self._watcher.on_notice)
         return None
 
-    def _take_initial(self, initial: Path) -> None:
-        found = self._world.share_checkpoint(lambda: load_initial(initial))
-        assert found is not None, "it is loaded or an error"
-        take_initial_weights(self._network, *found, self._cache, tell=self._watcher.on_notice)
-
-    def _go_on_from(self, path: Path, checkpoint: Checkpoint) -> None:
-        require_resumable(checkpoint, path, model=self._setup.model, network=self._network, cache=self._cache)
-        self._weights.restore(checkpoint)
-        self._state = TrainingState.restore(checkpoint)
-        self._updater.restore(checkpoint.training_state)
-        if self._world.is_main:
-            self._folder.write_recipe(self._setup.recipe_text)
-            self._folder.drop_metrics_after(self._state.step)
-
     def run(self) -> int:
         """Train until the recipe's last step, or out of patience; return the number of the last step done."""
-        config, world = self._setup.training, self._world
+        config, world, learner = self._setup.training, self._world, self._learner
         numbers = StepBatches(
-            first_step=self._state.step,
+            first_step=learner.state.step,
             end_step=config.num_steps,
             per_step=config.accumulate_batches,
             own=world.own_share(config.accumulate_batches),
@@ -200,51 +151,34 @@ class Trainer:
         )
         self._meter = Meter(config)
         self._saver.log(
-            describe_session(self._state.step, cache=self._cache.path, device=world.device, num_processes=world.size)
+            describe_session(learner.state.step, cache=self._cache.path, device=world.device, num_processes=world.size)
         )
         with (
-            memory_watched(config, self._network, world.device, self._folder, step=lambda: self._state.step + 1),
+            memory_watched(config, learner.network, world.device, self._folder, step=lambda: learner.state.step + 1),
             contextlib.closing(batches_to_come),
         ):
             batches = DeviceBatches(batches_to_come, world.device, self._stopwatch)
             while not self._is_over():
                 self._step(batches)
                 self._after_step()
-        return self._state.step
+        return learner.state.step
 
     def _step(self, batches: DeviceBatches) -> None:
-        """Do one update of the weights, or skip it if its gradients are not finite."""
-        state = self._state
-        if not state.bad_steps_in_a_row:
-            self._before_bad_steps = replace(state)
-        update = self._updater.update(state.step, batches)
-        state.step += 1
-        if update.is_done:
-            state.bad_steps_in_a_row = 0
-            self._weights.update(state.num_updates)
-        else:
-            self._skip(update)
-        self._meter.step(update, self._stopwatch.read())
-        self._stopwatch.enter("saving")
-
-    def _skip(self, update: Update) -> None:
-        """Count a step that has changed nothing, and note down what it was made of unless it merely overflowed."""
-        self._state.skipped_steps += 1
-        if update.is_overflow:
-            self._state.bad_steps_in_a_row = 0
-            return
-        self._state.bad_steps_in_a_row += 1
-        if self._world.is_main:
+        """Do a step, and note down what it was made of if it was a bad one."""
+        update = self._learner.step(batches)
+        if update.is_bad and self._world.is_main:
             self._bad_steps.write(
-                step=self._state.step,
+                step=self._learner.state.step,
                 losses=update.pass_losses,
                 gradient_norm=update.gradient_norm,
                 learning_rate=update.learning_rate,
             )
+        self._meter.step(update, self._stopwatch.read())
+        self._stopwatch.enter("saving")
 
     def _after_step(self) -> None:
         """Report, validate, save: whatever is due after the step just done."""
-        config, state = self._setup.training, self._state
+        config, state = self._setup.training, self._learner.state
         is_last = state.step == config.num_steps
         self._report(to_metrics=state.step % METRICS_EVERY_STEPS == 0 or is_last)
         if state.bad_steps_in_a_row >= MAX_BAD_STEPS:
@@ -255,7 +189,7 @@ class Trainer:
         is_over = self._is_over()
         stop = self._hear_all() and not is_over
         if is_best or stop or is_over or state.step % config.checkpoint_every_steps == 0:
-            is_saved = self._saver.save(self._checkpoint, step=state.step)
+            is_saved = self._saver.save(self._learner.checkpoint, step=state.step)
             if is_over and not is_saved:
                 raise JobError(
                     f"{self._folder.path}: step {state.step}, the last one, could not be saved; free some space and do "
@@ -273,12 +207,13 @@ class Trainer:
 
     def _give_up(self) -> NoReturn:
         """End the run with the checkpoint from before its bad steps, which have changed nothing but this."""
-        last, self._state = self._state.step, replace(self._before_bad_steps, bad_steps_in_a_row=0)
+        last = self._learner.state.step
+        self._learner.go_back_before_bad_steps()
         end_after_bad_steps(
-            self._checkpoint,
+            self._learner.checkpoint,
             self._folder,
             self._saver,
-            before=self._state.step,
+            before=self._learner.state.step,
             last=last,
             precision=self._setup.training.precision,
         )
@@ -288,22 +223,23 @@ class Trainer:
         waiting_share = self._meter.time_shares["data"] if self._meter.is_settled else 0.0
         stop, waiting_share = self._world.largest([float(self._watcher.stop_asked()), waiting_share])
         if advice := self._adviser.advice(waiting_share):
-            self._watcher.on_notice(f"step {self._state.step:,}: {advice}")
+            self._watcher.on_notice(f"step {self._learner.state.step:,}: {advice}")
         return stop > 0.0
 
     def _is_over(self) -> bool:
         """Tell whether the last step is done, or as many validations have seen no gain as the recipe has patience."""
-        config, state = self._setup.training, self._state
+        config, state = self._setup.training, self._learner.state
         return state.step >= config.num_steps or 0 < config.patience <= state.validations_without_gain
 
     def _report(self, *, to_metrics: bool) -> None:
-        rates = self._meter.rates(self._state.step)
+        state = self._learner.state
+        rates = self._meter.rates(state.step)
         if rates is None:
             return
         report = StepReport(
-            step=self._state.step,
+            step=state.step,
             num_steps=self._setup.training.num_steps,
-            num_skipped_steps=self._state.skipped_steps,
+            num_skipped_steps=state.skipped_steps,
             **rates,
         )
         self._watcher.on_step(report)
@@ -312,31 +248,21 @@ class Trainer:
 
     def _validate(self) -> bool:
         """Judge the network, log it and keep it if it is the best so far; return whether it is."""
+        learner, state = self._learner, self._learner.state
         self._stopwatch.enter("validation")
-        result = self._validation.judge(self._weights.judged, self._world)
-        self._watcher.on_network(self._state.step, self._weights.judged)
-        self._network.train()
+        result = self._validation.judge(learner.judged, self._world)
+        self._watcher.on_network(state.step, learner.judged)
+        learner.network.train()
         self._stopwatch.enter("saving")
         if result is None:
             # With nothing to judge by, the newest is taken for the best.
-            self._saver.save_best(self._checkpoint, step=self._state.step)
+            self._saver.save_best(learner.checkpoint, step=state.step)
             return True
-        self._watcher.on_validation(self._state.step, result)
-        self._saver.log({"kind": "validation", "step": self._state.step, **asdict(result)})
-        lowest_before = self._state.best_loss
-        is_best = self._state.take_loss(result.loss)
+        self._watcher.on_validation(state.step, result)
+        self._saver.log({"kind": "validation", "step": state.step, **asdict(result)})
+        lowest_before = state.best_loss
+        is_best = state.take_loss(result.loss)
         # Before the checkpoint to go on from: a run killed between them finds its best once more.
-        if is_best and not self._saver.save_best(self._checkpoint, step=self._state.step):
-            self._state.best_loss = lowest_before  # which is that of the file still
+        if is_best and not self._saver.save_best(learner.checkpoint, step=state.step):
+            state.best_loss = lowest_before  # which is that of the file still
         return is_best
-
-    def _checkpoint(self) -> Checkpoint:
-        return Checkpoint(
-            weights={name: tensor.detach().cpu() for name, tensor in self._weights.judged.state_dict().items()},
-            model=self._setup.model,
-            stft=self._cache.stft,
-            recipe=self._setup.recipe_text,
-            progress=self._state.to_json(),
-            card={},
-            training_state=self._updater.training_state() | self._weights.training_state(),
-        )

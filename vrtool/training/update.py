@@ -47,6 +47,11 @@ class Update:
     is_overflow: bool
     """Nothing is wrong, but float16's gradients were scaled up too far; they are scaled up less from now on."""
 
+    @property
+    def is_bad(self) -> bool:
+        """Whether something is wrong: with the weights, the data or the recipe."""
+        return not self.is_done and not self.is_overflow
+
 
 class Updater:
     """Does the steps of a run, of whose passes other processes may do some; owns optimiser and gradient scaler."""
