@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vrtool.model.config import ModelConfig
 from vrtool.model.convolution import Ascent, FrameConvolution
+from vrtool.model.frame_slices import frame_by_frame
 from vrtool.model.frequency_axis import merged, spread
 from vrtool.model.layout import frame_features, frame_mask
 from vrtool.model.levels import level_bins, level_widths, require_bands_that_fit
@@ -46,8 +47,8 @@ class EncoderLevel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, T, F / stride, out_channels + num_encoders) from (B, T, F, in_channels)."""
-        # Quickly made of large features: training never keeps what is in between.
-        features = [recomputed(self.convolutions, x)]
+        # Quickly made of large features: what is in between is never kept.
+        features = [frame_by_frame(self.convolutions, x)]
         for block in self.blocks:
             features.append(self.call(block, tuple(features)))
         return torch.cat(features, dim=-1)
@@ -119,7 +120,7 @@ class FrameTransformer(Network):
         x = x[..., : level_widths(self.config)[-1]]
         for level in reversed(range(1, len(skips))):
             x = self.decoders[level](x, skips[level])
-            x = recomputed(self.ascents[level - 1], x, skips[level - 1])
+            x = frame_by_frame(self.ascents[level - 1], x, skips[level - 1])
         x = self.output(self.decoders[0](x, skips[0]))
         return frame_mask(spread(x, self.config.fine_bins))
 
