@@ -128,12 +128,12 @@ class VocalsStream:
         frames = self._stft.push(mixture)
         if frames.shape[1] == 0:
             return mixture[:, :0]
-        return self._count(self._istft.push(self._split(self._mask(frames))))
+        return self._count(self._split(self._mask(frames)))
 
     def finish(self) -> FloatArray:
         """Return the vocals still owed: as many samples in all as the mixture had."""
         masks = (self._mask(self._stft.finish()), self._masks.finish())
-        pieces = [self._istft.push(self._split(mask)) for mask in masks]
+        pieces = [self._split(mask) for mask in masks]
         assert len(self._waiting) == 0
         # The last frame's window reaches beyond the end.
         rest = np.concatenate([*pieces, self._istft.finish()], axis=1)
@@ -143,12 +143,17 @@ class VocalsStream:
         self._waiting.append(frames)
         return self._masks.push(np.abs(frames))
 
-    def _split(self, mask: FloatArray) -> ComplexArray:
-        """Return the vocals' frames of those that have waited for this mask; both (channel, frame, bin)."""
+    def _split(self, mask: FloatArray) -> FloatArray:
+        """Return the vocals' samples known with this mask (channel, frame, bin) of the frames that waited for it."""
         self.num_frames += mask.shape[1]
-        frames = self._waiting.take(mask.shape[1])
-        vocals: ComplexArray = frames - estimate_instrumental(mask, frames)
-        return vocals
+        vocals = [np.zeros((len(mask), 0), np.float32)]
+        # The masks of a chunk come at once. What is made of so many frames would take as much memory as all else of a
+        # song, and leave the processor's cache.
+        for start in range(0, mask.shape[1], BLOCK_FRAMES):
+            part = mask[:, start : start + BLOCK_FRAMES]
+            frames = self._waiting.take(part.shape[1])
+            vocals.append(self._istft.push(frames - estimate_instrumental(part, frames)))
+        return np.concatenate(vocals, axis=1)
 
     def _count(self, vocals: FloatArray) -> FloatArray:
         self._num_written += vocals.shape[1]
