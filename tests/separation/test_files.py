@@ -321,7 +321,9 @@ def test_several_songs_at_once_give_what_they_give_one_by_one(tmp_path: Path, se
     assert {told.track for told in seen if told.is_over} == {"0", "1", "2", "3", "4", "4b", "5"}
     run(separator, tmp_path / "in", tmp_path / "one by one")
     for path in tree(tmp_path / "one by one"):
-        assert (tmp_path / "at once" / path).read_bytes() == (tmp_path / "one by one" / path).read_bytes()
+        # Not the bytes: the header of a float wav has the second in which it was written.
+        at_once, one_by_one = (read_audio(tmp_path / folder / path) for folder in ("at once", "one by one"))
+        np.testing.assert_array_equal(at_once.samples, one_by_one.samples)
 
 
 @pytest.mark.parametrize("num_jobs", [1, 3])
