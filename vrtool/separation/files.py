@@ -16,6 +16,7 @@ from vrtool.atomic import DISK_FULL, atomic_path, new_path
 from vrtool.audio.waveform import probe_audio
 from vrtool.dataset.track import Problem
 from vrtool.errors import AudioError, InputError
+from vrtool.separation.passes import compute_in
 from vrtool.separation.plan import CopyJob, SeparationJob, SeparationPlan
 from vrtool.separation.separator import Separator
 from vrtool.separation.song_file import split_file
@@ -222,12 +223,8 @@ def _run(batch: _Batch, num_songs: int, num_jobs: int) -> list[SeparatedTrack | 
     """Return the outcomes of all songs; where an error ends the batch, the songs at work leave nothing."""
     if num_jobs <= 1:
         return [batch.separate(number) for number in range(num_songs)]
-    num_threads = torch.get_num_threads()
-
-    def share_threads() -> None:
-        torch.set_num_threads(max(1, num_threads // num_jobs))
-
-    with ThreadPoolExecutor(num_jobs, initializer=share_threads) as pool:
+    threads_each = max(1, torch.get_num_threads() // num_jobs)
+    with ThreadPoolExecutor(num_jobs, initializer=compute_in, initargs=(threads_each,)) as pool:
         futures = [pool.submit(batch.separate, number) for number in range(num_songs)]
         try:
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
@@ -237,7 +234,6 @@ def _run(batch: _Batch, num_songs: int, num_jobs: int) -> list[SeparatedTrack | 
         finally:
             batch.stop()
             pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(num_threads)
 
 
 def _probed_seconds(path: Path) -> float:

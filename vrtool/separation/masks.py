@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from collections import deque
+from concurrent.futures import Future
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +17,7 @@ from vrtool.model.acceleration import Precision, autocast
 from vrtool.model.network import MaskStream
 from vrtool.separation.channels import song_mask, to_network_channels
 from vrtool.separation.chunking import Chunk, ChunkBlender, Chunker
+from vrtool.separation.passes import PassPool, Submit, at_once
 from vrtool.separation.scale import Scale
 
 
@@ -84,18 +88,30 @@ class MaskNetwork:
 class ChunkedMasks:
     """Masks from a song's overlapping chunks, `batch_size` of which pass the network together.
 
-    A chunk is heard at one scale, that of its last frame. Raises InputError as `Chunker` does.
+    A chunk is heard at one scale, that of its last frame. As many passes are under way as `pool` wants of a song: what
+    a push returns depends on how many chunks there were, never on how fast they were computed. It raises what a pass
+    raised. Raises InputError as `Chunker` does.
     """
 
     def __init__(
-        self, network: MaskNetwork, scale: Scale, *, chunk_frames: int, overlap: float, batch_size: int
+        self,
+        network: MaskNetwork,
+        scale: Scale,
+        pool: PassPool,
+        *,
+        chunk_frames: int,
+        overlap: float,
+        batch_size: int,
     ) -> None:
         self._network = network
         self._scale = scale
+        self._pool = pool
         self._chunker = Chunker(chunk_frames, overlap)
         self._blender = ChunkBlender()
         self._batch_size = batch_size
         self._batch: list[tuple[Chunk, FloatArray]] = []  # chunks and their scaled magnitudes
+        self._under_way: deque[tuple[list[Chunk], Future[FloatArray]]] = deque()  # batches and their masks to come
+        weakref.finalize(self, _cancel, self._under_way)  # a song that is given up
         self._waiting: ArrayQueue[np.float32] | None = None  # magnitudes from frame `_first_frame` on
         self._scales = np.zeros(0, np.float32)  # of the same frames
         self._first_frame = 0
@@ -110,7 +126,8 @@ class ChunkedMasks:
         for chunk in self._chunker.push(magnitude.shape[1]):
             self._add(chunk)
             if len(self._batch) == self._batch_size:
-                known += self._run()
+                self._start(self._pool.submit)
+                known += self._known(num_left=self._pool.num_ahead)
         done = min(self._chunker.first_needed_frame, self._first_frame + len(self._waiting)) - self._first_frame
         self._waiting.drop(done)
         self._scales = self._scales[done:]
@@ -121,7 +138,12 @@ class ChunkedMasks:
         """Return the masks still owed; see Masks."""
         for chunk in self._chunker.finish():
             self._add(chunk)
-        return np.concatenate([*self._run(), self._blender.finish()], axis=1)
+        if self._batch and self._batch[0][0].start_frame == 0:
+            # The whole song: there is nothing to compute beside it, so that all threads better share this pass.
+            self._start(at_once)
+        elif self._batch:
+            self._start(self._pool.submit)
+        return np.concatenate([*self._known(num_left=0), self._blender.finish()], axis=1)
 
     def _add(self, chunk: Chunk) -> None:
         assert self._waiting is not None
@@ -129,13 +151,24 @@ class ChunkedMasks:
         magnitude = self._waiting.first(end)[:, start:]
         self._batch.append((chunk, magnitude / self._scales[end - 1]))
 
-    def _run(self) -> list[FloatArray]:
-        """Return what the chunks that wait make known, once they have passed the network."""
+    def _start(self, submit: Submit) -> None:
+        """Let the chunks that wait pass the network."""
         batch, self._batch = self._batch, []
-        if not batch:
-            return []
-        masks = self._network.masks(np.stack([magnitude for _, magnitude in batch]))
-        return [self._blender.push(chunk, mask) for (chunk, _), mask in zip(batch, masks, strict=True)]
+        magnitudes = np.stack([magnitude for _, magnitude in batch])
+        self._under_way.append(([chunk for chunk, _ in batch], submit(self._network.masks, magnitudes)))
+
+    def _known(self, *, num_left: int) -> list[FloatArray]:
+        """Return what passes make known when all but the last `num_left` of those under way are done."""
+        known = []
+        while len(self._under_way) > num_left:
+            chunks, masks = self._under_way.popleft()
+            known += [self._blender.push(chunk, mask) for chunk, mask in zip(chunks, masks.result(), strict=True)]
+        return known
+
+
+def _cancel(under_way: deque[tuple[list[Chunk], Future[FloatArray]]]) -> None:
+    for _, masks in under_way:
+        masks.cancel()
 
 
 class OnePassMasks:

@@ -20,6 +20,7 @@ from vrtool.model.network import Network
 from vrtool.separation.chunking import Chunker
 from vrtool.separation.combining import Refinement
 from vrtool.separation.masks import ChunkedMasks, MaskNetwork, Masks, OnePassMasks
+from vrtool.separation.passes import PassPool
 from vrtool.separation.plan import DEFAULT_FILENAME, StemFiles
 from vrtool.separation.scale import MEMORY_FRAMES, AsItIs, LoudestOfLate, Scale
 from vrtool.separation.song_file import (
@@ -47,7 +48,8 @@ class Separator:
     `stft` is the spectrogram the networks were trained on; `num_channels` how many audio channels it takes, 1 or 2 (a
     Network knows it; of any other module, 2 is the default). Chunks have `chunk_frames` frames (default: what the
     network requires, else 1024), overlap by the share `overlap` and pass the network `batch_size` at a time; a network
-    that can be streamed takes a song in one pass instead. `refinement` takes more time for better stems. `device` is a
+    that can be streamed takes a song in one pass instead. On a CPU chunks are computed beside each other, by as many
+    threads in all as torch has when the separator is made. `refinement` takes more time for better stems. `device` is a
     name for `pick_device`; `precision` bfloat16 is faster on hardware that has it. Raises InputError if these do not
     fit.
     """
@@ -73,6 +75,7 @@ class Separator:
         self.num_channels = num_channels
         self.device = pick_device(device)
         self._networks = [MaskNetwork(module, num_channels, self.device.device, precision) for module in modules]
+        self._pool = PassPool(torch.get_num_threads() if self.device.device.type == "cpu" else 1)
         self.chunk_frames = _chosen_chunk_frames(chunk_frames, [network.requires_frames for network in self._networks])
         self.overlap = overlap
         self.batch_size = batch_size
@@ -131,8 +134,8 @@ class Separator:
         """Yield the stems of a song that comes in blocks (channel, sample) of any lengths, as they become known.
 
         What is yielded lies end to end, every sample once, and sums to the blocks; memory does not grow with the song.
-        The first stems are there after one and a half chunks, or after a few frames from a network that streams. Raises
-        AudioError as `separate` does; who stops asking ends the separation.
+        The first stems are there after two chunks, on a CPU one more for each thread, or after a few frames from a
+        network that streams. Raises AudioError as `separate` does; who stops asking ends the separation.
         """
         remaining = iter(blocks)
         first = next(remaining, None)
@@ -215,6 +218,7 @@ class Separator:
         return ChunkedMasks(
             network,
             make_scale(self.chunk_frames),
+            self._pool,
             chunk_frames=self.chunk_frames,
             overlap=self.overlap,
             batch_size=self.batch_size,
