@@ -73,6 +73,19 @@ def test_a_song_becomes_stems_that_sum_to_it(vrtool: Command, network: Path, tmp
     np.testing.assert_allclose(stems[0].samples + stems[1].samples, read_audio(song).samples, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [((), "asked for; float32, bfloat16 is for GPUs"), (("--precision", "bfloat16"), "; bfloat16, asked for")],
+)
+def test_the_precision_is_said_at_the_start(
+    vrtool: Command, half: str, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    song = write_song(tmp_path / "song.wav")
+    done = vrtool("separate", song, "-o", tmp_path / "out", "--model", half, "--device", "cpu", *options)
+    assert done.returncode == 0
+    assert words in done.stderr
+
+
 def test_without_a_model_it_says_what_to_pass(vrtool: Command, tmp_path: Path) -> None:
     done = vrtool("separate", write_song(tmp_path / "song.wav"), "--output", tmp_path / "out")
     assert done.returncode == 2

@@ -19,6 +19,7 @@ from vrtool.cli.options import (
     Models,
     NetworkPrecision,
     Postprocess,
+    PrecisionName,
     Shifts,
     SongJobs,
     refuse_given,
@@ -28,7 +29,6 @@ from vrtool.errors import InputError, JobError
 if TYPE_CHECKING:
     from vrtool.evaluation.results import Evaluation, System
     from vrtool.evaluation.systems import Estimator
-    from vrtool.model.acceleration import Precision
     from vrtool.separation.combining import Refinement
 
 Pairs = Annotated[
@@ -66,7 +66,7 @@ def evaluate(
     metrics: Metrics = "nsdr",
     jobs: SongJobs = 1,
     device: Device = "auto",
-    precision: NetworkPrecision = "float32",
+    precision: NetworkPrecision = "auto",
     shifts: Shifts = 1,
     channel_swap_average: ChannelSwapAverage = False,
     postprocess: Postprocess = False,
@@ -107,7 +107,7 @@ class _Chosen:
     paths: Sequence[Path]
     refinement: Refinement | None
 
-    def open(self, device: str, precision: Precision) -> Estimator:
+    def open(self, device: str, precision: PrecisionName) -> Estimator:
         """Return what gives its stems."""
         from vrtool.evaluation.systems import FolderEstimator, ModelEstimator
 

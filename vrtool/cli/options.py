@@ -13,8 +13,8 @@ from vrtool.errors import InputError
 BETTER = "Better stems, mostly for more time"
 """The heading of the options that `vrtool.separation.combining.Refinement` is made of."""
 
-PrecisionName = Literal["float32", "bfloat16", "float16"]
-"""`vrtool.model.acceleration.Precision`, which is not imported for torch comes with it."""
+PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
+"""What `vrtool.model.acceleration.pick_precision` takes, which is not imported for torch comes with it."""
 
 Models = Annotated[
     list[Path] | None,
@@ -24,7 +24,7 @@ Models = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.")]
 NetworkPrecision = Annotated[
-    PrecisionName, typer.Option("--precision", help="bfloat16 and float16 are faster on hardware that has them.")
+    PrecisionName, typer.Option("--precision", help="auto is bfloat16 on CUDA GPUs that have it, else float32.")
 ]
 SongJobs = Annotated[
     int, typer.Option("--jobs", "-j", min=1, help="Songs at work at once; each takes memory of its own.")

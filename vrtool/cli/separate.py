@@ -97,7 +97,7 @@ def separate(
     jobs: SongJobs = 1,
     overwrite: Overwrite = False,
     images: Images = False,
-    precision: NetworkPrecision = "float32",
+    precision: NetworkPrecision = "auto",
     shifts: Shifts = 1,
     channel_swap_average: ChannelSwapAverage = False,
     postprocess: Postprocess = False,
