@@ -5,8 +5,9 @@
 RUN is a trained network. For each length made-up stereo music is written as 16-bit flac at 44.1 kHz and separated into
 two wav files as the command does it, in a process of its own, decode to encode, loading left out. Told are the seconds
 that it took and those that all cores worked for it, which other work on the machine changes less, times real time by
-either, and the highest memory of the process. Beside it stands the limit, the network's forward passes over the same
-chunks alone. Wanted: memory flat, time linear, 30 times real time on two cores.
+either, and the highest memory of the process. Beside it stand the baseline, one chunk at a time by torch's default
+threads together, and the limit, the network's forward passes over the same chunks alone, by so many threads with a pass
+each. Wanted: memory flat, time linear, faster than the baseline, 30 times real time on two cores.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ import json, resource, sys, time, torch
 from pathlib import Path
 from vrtool.model.memory import keep_freed_memory
 from vrtool.separation.separator import Separator
-run, song, output, num_threads = sys.argv[1:]
+run, song, output, num_threads, together = sys.argv[1:]
 keep_freed_memory()
-torch.set_num_threads(int(num_threads))
+# The threads that a separator begins with are those of its workers, those that follow are the calling thread's.
+torch.set_num_threads(1 if together == "together" else int(num_threads))
 separator = Separator.from_checkpoint(run, device="cpu")
+torch.set_num_threads(int(num_threads))
 began, work_began = time.perf_counter(), time.process_time()
 separator.separate_file(song, output)
 seconds, work = time.perf_counter() - began, time.process_time() - work_began
@@ -43,20 +46,27 @@ print(json.dumps([seconds, work, resource.getrusage(resource.RUSAGE_SELF).ru_max
 FORWARD = """
 import json, sys, time, torch
 from vrtool.model.memory import keep_freed_memory
+from vrtool.separation.passes import PassPool
 from vrtool.separation.separator import Separator
 from vrtool.separation.trained import load_trained
 run, num_threads = sys.argv[1:]
 keep_freed_memory()
-torch.set_num_threads(int(num_threads))
 separator = Separator.from_checkpoint(run, device="cpu")
 network, frames = load_trained(run, "cpu")[0].eval(), separator.chunk_frames
 x = torch.rand(1, separator.num_channels, separator.stft.num_bins, frames)
+pool = PassPool(int(num_threads))
+
+@torch.inference_mode()
+def forward(x):
+    return network(x)
+
 times = []
-with torch.inference_mode():
-    for _ in range(4):
-        began, work_began = time.perf_counter(), time.process_time()
-        network(x)
-        times.append((time.perf_counter() - began, time.process_time() - work_began))
+for _ in range(4):
+    began, work_began = time.perf_counter(), time.process_time()
+    for masks in [pool.submit(forward, x) for _ in range(2 * pool.num_workers)]:
+        masks.result()
+    taken, worked = time.perf_counter() - began, time.process_time() - work_began
+    times.append((taken / (2 * pool.num_workers), worked / (2 * pool.num_workers)))
 hop_seconds = frames * (1 - separator.overlap) * separator.stft.hop_length / separator.stft.sample_rate
 print(json.dumps([hop_seconds / min(taken) for taken in zip(*times)]))
 """
@@ -72,16 +82,24 @@ def main() -> None:
     limit, work_limit = json.loads(_output(FORWARD, arguments.run, arguments.threads))
     print("times real time by seconds taken, by seconds worked, and the latter's share of the limit's\n")
     print(f"limit, the network's forward passes alone {limit:17.1f} {work_limit:10.1f}\n")
-    print(" minutes   seconds  worked   by taken  by worked  / limit  peak memory MB")
+    print(" minutes   seconds  worked   by taken  by worked  / limit  peak memory MB   baseline by taken  by worked")
     for minutes in arguments.minutes:
         with tempfile.TemporaryDirectory() as folder:
             song = made_up_song(Path(folder) / "song.flac", minutes * 60)
-            seconds, work, peak_bytes = json.loads(_output(SEPARATE, arguments.run, song, folder, arguments.threads))
+            seconds, work, peak_bytes = _separate(arguments.run, song, folder, arguments.threads, "each")
+            base_seconds, base_work, _ = _separate(arguments.run, song, f"{folder}/b", arguments.threads, "together")
         print(
             f"{minutes:8g}  {seconds:8.1f}  {work:6.1f}  {minutes * 60 / seconds:9.1f}  {minutes * 60 / work:9.1f}  "
-            f"{minutes * 60 / work / work_limit:7.2f}  {peak_bytes / 1e6:14.0f}",
+            f"{minutes * 60 / work / work_limit:7.2f}  {peak_bytes / 1e6:14.0f}  {minutes * 60 / base_seconds:18.1f}  "
+            f"{minutes * 60 / base_work:9.1f}",
             flush=True,
         )
+
+
+def _separate(run: Path, song: Path, output: object, num_threads: int, how: str) -> tuple[float, float, float]:
+    """Return the seconds taken, those worked and the highest memory in bytes of a process that separates a song."""
+    seconds, work, peak_bytes = json.loads(_output(SEPARATE, run, song, output, num_threads, how))
+    return seconds, work, peak_bytes
 
 
 def made_up_song(path: Path, seconds: float) -> Path:
