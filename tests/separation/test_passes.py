@@ -103,13 +103,6 @@ def test_chunks_are_computed_by_workers_of_one_thread_and_no_other_thread_change
     assert (torch.get_num_threads(), of_new_thread) == (2, [2])
 
 
-@pytest.mark.usefixtures("two_threads")
-def test_a_song_of_one_chunk_is_computed_by_all_threads_together() -> None:
-    network = Recording()
-    make_separator(network).separate(Waveform(samples=song(0.9), sample_rate=8000))
-    assert network.passes == [(threading.current_thread().name, 2)]
-
-
 @pytest.mark.usefixtures("one_thread")
 def test_with_one_thread_there_are_no_workers() -> None:
     network = Recording()

@@ -17,7 +17,7 @@ from vrtool.model.acceleration import Precision, autocast
 from vrtool.model.network import MaskStream
 from vrtool.separation.channels import song_mask, to_network_channels
 from vrtool.separation.chunking import Chunk, ChunkBlender, Chunker
-from vrtool.separation.passes import PassPool, Submit, at_once
+from vrtool.separation.passes import PassPool
 from vrtool.separation.scale import Scale
 
 
@@ -126,7 +126,7 @@ class ChunkedMasks:
         for chunk in self._chunker.push(magnitude.shape[1]):
             self._add(chunk)
             if len(self._batch) == self._batch_size:
-                self._start(self._pool.submit)
+                self._start()
                 known += self._known(num_left=self._pool.num_ahead)
         done = min(self._chunker.first_needed_frame, self._first_frame + len(self._waiting)) - self._first_frame
         self._waiting.drop(done)
@@ -138,11 +138,8 @@ class ChunkedMasks:
         """Return the masks still owed; see Masks."""
         for chunk in self._chunker.finish():
             self._add(chunk)
-        if self._batch and self._batch[0][0].start_frame == 0:
-            # The whole song: there is nothing to compute beside it, so that all threads better share this pass.
-            self._start(at_once)
-        elif self._batch:
-            self._start(self._pool.submit)
+        if self._batch:
+            self._start()
         return np.concatenate([*self._known(num_left=0), self._blender.finish()], axis=1)
 
     def _add(self, chunk: Chunk) -> None:
@@ -151,11 +148,11 @@ class ChunkedMasks:
         magnitude = self._waiting.first(end)[:, start:]
         self._batch.append((chunk, magnitude / self._scales[end - 1]))
 
-    def _start(self, submit: Submit) -> None:
+    def _start(self) -> None:
         """Let the chunks that wait pass the network."""
         batch, self._batch = self._batch, []
         magnitudes = np.stack([magnitude for _, magnitude in batch])
-        self._under_way.append(([chunk for chunk, _ in batch], submit(self._network.masks, magnitudes)))
+        self._under_way.append(([chunk for chunk, _ in batch], self._pool.submit(self._network.masks, magnitudes)))
 
     def _known(self, *, num_left: int) -> list[FloatArray]:
         """Return what passes make known when all but the last `num_left` of those under way are done."""
