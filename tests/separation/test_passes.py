@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -183,8 +187,64 @@ def test_a_song_that_is_given_up_is_not_computed_on_and_its_workers_end_with_the
     for thread in workers:
         thread.join(timeout=30)
         assert not thread.is_alive()
-    # The first, for which `next` waited, and the two that had begun by then; the one that had not was cancelled.
+    # Those that had begun by then; `test_passes_that_have_not_begun_are_cancelled` has one that had not.
     assert len(network.passes) <= 4
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_passes_that_have_not_begun_are_cancelled_with_their_song() -> None:
+    is_given_up = threading.Event()
+    network = Recording(lambda _: assert_is_set(is_given_up))
+    separator = make_separator(network)
+    masks = separator._song_masks(2)
+    magnitude = np.ones((2, CHUNK_FRAMES, SPEC.num_bins), np.float32)
+    # Workers are kept busy by two passes of another song.
+    busy = [separator._pool.submit(separator._networks[0].masks, magnitude[None]) for _ in range(2)]
+    masks.push(magnitude)
+    del masks
+    gc.collect()
+    is_given_up.set()
+    for masks_to_come in busy:
+        masks_to_come.result(timeout=30)
+    separator._pool.submit(lambda x: x, magnitude).result(timeout=30)  # behind what there may still be
+    assert len(network.passes) == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda separator: pickle.loads(pickle.dumps(separator))])
+def test_a_copy_separates_with_threads_of_its_own(copied: Callable[[Separator], Separator]) -> None:
+    separator = make_separator(nn.Sigmoid())
+    mixture = Waveform(samples=song(6), sample_rate=8000)
+    vocals = separator.separate(mixture).vocals.samples
+    again = copied(separator)
+    del separator
+    np.testing.assert_array_equal(again.separate(mixture).vocals.samples, vocals)
+
+
+AFTER_THE_MAIN_THREAD = """
+import threading, time
+import numpy as np, torch
+from vrtool.audio.spectrogram import StftSpec
+from vrtool.audio.waveform import Waveform
+from vrtool.separation.separator import Separator
+
+torch.set_num_threads(2)
+spec = StftSpec(sample_rate=8000, n_fft=128, hop_length=64)
+separator = Separator(torch.nn.Sigmoid(), spec, device="cpu", chunk_frames=32)
+
+def separate():
+    while threading.main_thread().is_alive():
+        time.sleep(0.01)
+    samples = np.ones((2, 20000), np.float32)
+    print(separator.separate(Waveform(samples=samples, sample_rate=8000)).vocals.num_samples)
+
+threading.Thread(target=separate).start()
+"""
+
+
+def test_a_thread_may_separate_after_the_main_one_has_ended() -> None:
+    done = subprocess.run([sys.executable, "-c", AFTER_THE_MAIN_THREAD], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("20000", 0), done.stderr
 
 
 def assert_is_set(event: threading.Event) -> None:

@@ -28,13 +28,14 @@ def require_bands_that_fit(config: ModelConfig) -> None:
     """Raise RecipeError unless every level's bins can be shared out evenly among `num_bands`."""
     # Bands of the deepest level have a whole number of bins if and only if those of every level have.
     unit, num_bins = 2**NUM_HALVINGS * config.num_bands, level_bins(config)[0]
-    if config.fine_bins and (num_bins < unit or num_bins % unit):
+    if num_bins >= unit and num_bins % unit == 0:
+        return
+    if config.fine_bins:
         raise RecipeError(
             f"fine_bins = {config.fine_bins} of n_fft / 2 = {config.n_fft // 2} bins leave {num_bins}, which must be a "
             f"multiple of 16 x num_bands = {unit}; choose fewer bands or other fine_bins"
         )
-    if num_bins < unit or num_bins % unit:
-        raise RecipeError(
-            f"n_fft must be a multiple of 32 x num_bands = {2 * unit}, so that num_bands = {config.num_bands} divides "
-            f"the n_fft / 32 bins of the deepest level, found {config.n_fft}; choose fewer bands or another n_fft"
-        )
+    raise RecipeError(
+        f"n_fft must be a multiple of 32 x num_bands = {2 * unit}, so that num_bands = {config.num_bands} divides the "
+        f"n_fft / 32 bins of the deepest level, found {config.n_fft}; choose fewer bands or another n_fft"
+    )

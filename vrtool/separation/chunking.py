@@ -42,7 +42,7 @@ class Chunker:
         if not 0 <= overlap < 1:
             raise InputError(f"chunks must overlap by a share from 0 to below 1, found {overlap}; 0.125 is usual")
         self._chunk_frames = chunk_frames
-        self._hop_frames = max(1, round(chunk_frames * (1 - overlap)))
+        self.hop_frames = max(1, round(chunk_frames * (1 - overlap)))
         self._num_frames = 0
         self._last: Chunk | None = None
 
@@ -72,7 +72,7 @@ class Chunker:
 
     @property
     def _next_start(self) -> int:
-        return 0 if self._last is None else self._last.start_frame + self._hop_frames
+        return 0 if self._last is None else self._last.start_frame + self.hop_frames
 
 
 def chunk_weight(num_frames: int) -> FloatArray:

@@ -15,6 +15,7 @@ from vrtool.audio.spectrogram import BLOCK_FRAMES, StftSpec
 from vrtool.audio.waveform import FloatArray, Subtype, Waveform
 from vrtool.errors import AudioError, InputError
 from vrtool.model.acceleration import Precision
+from vrtool.model.checkpoint import BUILTIN
 from vrtool.model.device import pick_device
 from vrtool.model.network import Network
 from vrtool.separation.chunking import Chunker
@@ -48,8 +49,8 @@ class Separator:
     `stft` is the spectrogram the networks were trained on; `num_channels` how many audio channels it takes, 1 or 2 (a
     Network knows it; of any other module, 2 is the default). Chunks have `chunk_frames` frames (default: what the
     network requires, else 1024), overlap by the share `overlap` and pass the network `batch_size` at a time; a network
-    that can be streamed takes a song in one pass instead. On a CPU chunks are computed beside each other, by as many
-    threads in all as torch has when the separator is made. `refinement` takes more time for better stems. `device` is a
+    that can be streamed takes a song in one pass instead. On a CPU chunks are computed beside each other, by at most as
+    many threads as torch has when the separator is made. `refinement` takes more time for better stems. `device` is a
     name for `pick_device`; `precision` bfloat16 is faster on hardware that has it. Raises InputError if these do not
     fit.
     """
@@ -89,7 +90,7 @@ class Separator:
     @classmethod
     def from_checkpoint(
         cls,
-        path: str | Path | Sequence[str | Path],
+        path: str | Path | Sequence[str | Path] = BUILTIN,
         *,
         device: str = "auto",
         chunk_frames: int | None = None,
@@ -100,6 +101,7 @@ class Separator:
     ) -> Self:
         """Return the separator of a checkpoint, a file or the folder of a run, whose best one is taken; or of several.
 
+        Without any it is that of the weights that come with vrtool.
         Raises CheckpointError if there is no checkpoint or it is damaged, InputError as the class does, and if several
         were trained on different spectrograms.
         """
@@ -134,8 +136,9 @@ class Separator:
         """Yield the stems of a song that comes in blocks (channel, sample) of any lengths, as they become known.
 
         What is yielded lies end to end, every sample once, and sums to the blocks; memory does not grow with the song.
-        The first stems are there after two chunks, on a CPU one more for each thread, or after a few frames from a
-        network that streams. Raises AudioError as `separate` does; who stops asking ends the separation.
+        The first stems are there after two chunks and as many more as a CPU computes beside each other, 4 at most, or
+        after a few frames from a network that streams. Raises AudioError as `separate` does; who stops asking ends the
+        separation.
         """
         remaining = iter(blocks)
         first = next(remaining, None)
@@ -209,7 +212,7 @@ class Separator:
     def _open_masks(self, make_scale: Callable[[int], Scale], num_channels: int) -> Masks:
         """Return the start of a song's masks; `make_scale` gives a scale that remembers so many frames."""
         openers = [partial(self._open_network, network, make_scale, num_channels) for network in self._networks]
-        hop_frames = max(1, round(self.chunk_frames * (1 - self.overlap)))
+        hop_frames = Chunker(self.chunk_frames, self.overlap).hop_frames
         return self.refinement.refine(openers, hop_frames=hop_frames, num_channels=num_channels)
 
     def _open_network(self, network: MaskNetwork, make_scale: Callable[[int], Scale], num_channels: int) -> Masks:

@@ -34,13 +34,19 @@ def take_initial_weights(
             f"{path} has a network of architecture {found.architecture!r}, the recipe says {wanted.architecture!r}; "
             f'set [model] architecture = "{found.architecture}"'
         )
+    differing = [
+        f"{name} {getattr(found, name)}, the recipe says {getattr(wanted, name)}"
+        for name in sorted(network.settings)
+        if getattr(found, name) != getattr(wanted, name)
+    ]
     misfits = describe_misfits(checkpoint.weights, network)
     if misfits:
-        raise CheckpointError(f"{path} does not fit the network of the recipe: {misfits}; change [model] accordingly")
+        raise CheckpointError(
+            f"{path} does not fit the network of the recipe: it was trained with {'; '.join(differing)}; so {misfits}"
+        )
     _require_stft(cache, checkpoint.stft, path)
-    for name in sorted(network.settings):
-        if getattr(found, name) != getattr(wanted, name):
-            tell(f"{path} was trained with {name} {getattr(found, name)}, the recipe says {getattr(wanted, name)}")
+    for difference in differing:
+        tell(f"{path} was trained with {difference}")
     network.load_state_dict(checkpoint.weights)
 
 
