@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from vrtool.audio.waveform import FloatArray, Waveform, read_audio, write_audio
-from vrtool.model.config import ModelConfig
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -29,12 +28,8 @@ def python_blocks() -> list[str]:
 def test_the_examples_of_the_readme_run_in_their_order(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    save_network: Callable[..., Path],
     make_signal: Callable[..., FloatArray],
 ) -> None:
-    (tmp_path / "run").mkdir()
-    config = ModelConfig(n_fft=256, channels=1, num_bands=4, feedforward_dim=8, num_encoders=0, num_decoders=0)
-    save_network(tmp_path / "run/best.safetensors", config)
     for name in ("song.flac", "other.wav"):
         write_audio(tmp_path / name, Waveform(samples=make_signal(0), sample_rate=8000))
     monkeypatch.chdir(tmp_path)

@@ -83,7 +83,7 @@ def test_options_of_a_network_mean_nothing_to_estimates(
 ) -> None:
     done = vrtool("evaluate", pairs, "--estimates", pairs, *option)
     assert done.returncode == 2
-    assert f"{option[0]}: only for --model" in done.stderr
+    assert f"{option[0]}: only for the network of --model" in done.stderr
 
 
 def test_what_makes_stems_better_is_not_for_the_network_that_estimates_are_compared_with(
@@ -93,7 +93,7 @@ def test_what_makes_stems_better_is_not_for_the_network_that_estimates_are_compa
     assert vrtool(*words, "--device", "cpu").returncode == 0
     done = vrtool(*words, "--device", "cpu", "--shifts", 2)
     assert done.returncode == 2
-    assert "--shifts: only for --model" in done.stderr
+    assert "--shifts: only for the network of --model" in done.stderr
 
 
 @pytest.fixture
@@ -151,11 +151,17 @@ def test_what_makes_stems_better_can_be_compared_with_the_network_as_it_is(
     assert song["estimate"]["vocals"]["nsdr_db"] != song["against"]["vocals"]["nsdr_db"]
 
 
-@pytest.mark.parametrize("options", [(), ("--model", "a", "--estimates", "b")])
-def test_exactly_one_of_model_and_estimates_is_taken(vrtool: Command, pairs: Path, options: tuple[str, ...]) -> None:
-    done = vrtool("evaluate", pairs, *options)
+def test_model_and_estimates_together_are_refused(vrtool: Command, pairs: Path) -> None:
+    done = vrtool("evaluate", pairs, "--model", "a", "--estimates", "b")
     assert done.returncode == 2
     assert "--model RUN or --estimates DIR" in done.stderr
+
+
+def test_what_comes_with_vrtool_is_scored_where_nothing_is_named(vrtool: Command, tmp_path: Path) -> None:
+    write_song(tmp_path / "pairs" / "song")
+    done = vrtool("evaluate", tmp_path / "pairs", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["systems"] == {"estimate": "builtin"}
 
 
 def test_a_folder_that_is_not_there_is_the_users_mistake(vrtool: Command, tmp_path: Path) -> None:

@@ -86,10 +86,15 @@ def test_the_precision_is_said_at_the_start(
     assert words in done.stderr
 
 
-def test_without_a_model_it_says_what_to_pass(vrtool: Command, tmp_path: Path) -> None:
-    done = vrtool("separate", write_song(tmp_path / "song.wav"), "--output", tmp_path / "out")
-    assert done.returncode == 2
-    assert "--model RUN" in done.stderr
+def test_a_song_alone_is_separated_with_what_comes_with_vrtool(
+    vrtool: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    song = write_song(tmp_path / "song.wav")
+    done = vrtool("separate", "song.wav")
+    assert done.returncode == 0, done.stderr
+    stems = [read_audio(tmp_path / "stems" / "song" / name) for name in ("vocals.wav", "instrumental.wav")]
+    np.testing.assert_allclose(stems[0].samples + stems[1].samples, read_audio(song).samples, atol=1e-6)
 
 
 def test_a_song_that_is_done_is_refused_until_overwrite_is_asked_for(

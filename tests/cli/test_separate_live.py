@@ -220,8 +220,7 @@ def test_a_terminal_is_refused_with_a_pipe_to_use(
     ("words", "message"),
     [
         (("a.wav", "--output", "stems", "--stem", "vocals", "--channels", "1"), "--channels: only for --live"),
-        (("a.wav",), "INPUT... --output DIR"),
-        (("--output", "stems"), "or --live"),
+        (("--output", "stems"), "INPUT... [--output DIR]; or --live"),
     ],
 )
 def test_files_need_their_own_options_and_no_others(vrtool: Command, words: tuple[str, ...], message: str) -> None:

@@ -12,6 +12,7 @@ import typer
 from vrtool.cli.console import console, print_problems, progress_bar
 from vrtool.cli.network import load_separator
 from vrtool.cli.options import (
+    BUILTIN,
     REFINEMENT,
     AsJson,
     ChannelSwapAverage,
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 
 Pairs = Annotated[
     list[Path] | None,
-    typer.Argument(help="Songs with their true stems, in any layout that prepare takes; MUSDB18 is one."),
+    typer.Argument(
+        metavar="PAIRS", help="Songs with their true stems, in any layout that prepare takes; MUSDB18 is one."
+    ),
 ]
 Instrumentals = Annotated[
     list[Path] | None, typer.Option("--instrumentals", help="Songs without vocals: how much of them is kept.")
@@ -46,7 +49,8 @@ EstimatesFolder = Annotated[
 Against = Annotated[
     Path | None,
     typer.Option(
-        "--against", help="Compare with these, song by song: another run or checkpoint as it is, or a folder of stems."
+        "--against",
+        help="Compare with these, song by song: another run, checkpoint or builtin, as it is, or a folder of stems.",
     ),
 ]
 Metrics = Annotated[str, typer.Option("--metrics", help="all, or a list of nsdr, si-sdr, bsseval, bass, dropouts.")]
@@ -133,16 +137,16 @@ def _chosen_systems(
     from vrtool.evaluation.systems import is_model
     from vrtool.separation.combining import Refinement
 
-    if bool(models) == (estimates is not None):
+    if models and estimates is not None:
         raise InputError(
-            "vrtool evaluate needs either --model RUN or --estimates DIR, and not both; to compare, name the other one "
-            "with --against"
+            "vrtool evaluate takes --model RUN or --estimates DIR, not both; to compare, name the other one with "
+            "--against"
         )
     chosen: dict[System, _Chosen] = {}
-    if models:
-        chosen["estimate"] = _Chosen(paths=models, refinement=refinement)
-    elif estimates is not None:
+    if estimates is not None:
         chosen["estimate"] = _Chosen(paths=[estimates], refinement=None)
+    else:
+        chosen["estimate"] = _Chosen(paths=models or [Path(BUILTIN)], refinement=refinement)
     if against is not None:
         chosen["against"] = _Chosen(paths=[against], refinement=Refinement() if is_model(against) else None)
     return chosen
@@ -154,7 +158,11 @@ def _refuse_what_no_network_reads(context: typer.Context, chosen: Mapping[System
     if are_networks["estimate"]:
         return
     unread = REFINEMENT if any(are_networks.values()) else ("device", "precision", *REFINEMENT)
-    refuse_given(context, unread, "only for --model, estimates are there already; leave them out")
+    refuse_given(
+        context,
+        unread,
+        "only for the network of --model: estimates are there already, and --against is taken as it is; leave them out",
+    )
 
 
 def _names(chosen: Mapping[System, _Chosen]) -> dict[System, str]:

@@ -16,10 +16,17 @@ BETTER = "Better stems, mostly for more time"
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 """What `vrtool.model.acceleration.pick_precision` takes, which is not imported for torch comes with it."""
 
+BUILTIN = "builtin"
+"""`vrtool.model.checkpoint.BUILTIN`."""
+
 Models = Annotated[
     list[Path] | None,
     typer.Option(
-        "--model", "-m", help="A run of vrtool train, or one of its checkpoints. Repeated: the mean of their masks."
+        "--model",
+        "-m",
+        help="A run of vrtool train, one of its checkpoints, or builtin: the weights that come with vrtool. Repeated: "
+        "the mean of their masks.",
+        show_default=BUILTIN,
     ),
 ]
 Device = Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.")]

@@ -11,6 +11,7 @@ from vrtool.cli.console import console, errors, print_problems
 from vrtool.cli.live import separate_live
 from vrtool.cli.network import load_separator
 from vrtool.cli.options import (
+    BUILTIN,
     REFINEMENT,
     ChannelSwapAverage,
     Device,
@@ -34,8 +35,15 @@ Inputs = Annotated[
     list[Path] | None,
     typer.Argument(metavar="INPUT", help="Songs, folders of songs in any depth, or one batch in JSON."),
 ]
+DEFAULT_OUTPUT = Path("stems")
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Folder for the stems; the inputs' tree is kept in it.")
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Folder for the stems; the inputs' tree is kept in it.",
+        show_default=f"{DEFAULT_OUTPUT}, or what a batch says",
+    ),
 ]
 WantedStem = Annotated[
     Literal["vocals", "instrumental", "both"] | None,
@@ -106,7 +114,7 @@ def separate(
     sample_rate: SampleRate = None,
     channels: Channels = 2,
 ) -> None:
-    """Split songs into vocals and instrumental, written to OUTPUT/<song>/{vocals,instrumental}.wav.
+    """Split songs into vocals and instrumental, written to stems/<song>/{vocals,instrumental}.wav.
 
     Stems have the song's own sample rate, channels, bit depth and length, and sum to it. Songs whose stems are there
     are skipped.
@@ -120,7 +128,7 @@ def separate(
             "only for songs in files, --live reads standard input and writes standard output; leave out one",
         )
         separate_live(
-            model=_only(_required(models)),
+            model=_only(models),
             device=device,
             stem=_one_stem(stem),
             pcm=pcm,
@@ -143,20 +151,19 @@ def separate(
     if images:
         require_matplotlib()
     plan, folder = _plan(inputs, output, files)
-    if not overwrite and len(plan.jobs) == 1 and inputs and inputs[0].is_file() and inputs[0].suffix != ".json":
+    if not overwrite and len(plan.jobs) == 1 and inputs and inputs[0].is_file() and not _is_batch(inputs[0]):
         _refuse_existing(plan.jobs[0])
     refinement = Refinement(shifts=shifts, channel_swap_average=channel_swap_average, postprocess=postprocess)
-    separator = load_separator(_required(models), device, precision, refinement=refinement)
+    separator = load_separator(models or [Path(BUILTIN)], device, precision, refinement=refinement)
     _run(separator, plan, folder, overwrite=overwrite, num_jobs=jobs)
 
 
-def _required(models: list[Path] | None) -> list[Path]:
-    if not models:
-        raise InputError("vrtool separate needs a trained network: pass --model RUN, a folder that vrtool train wrote")
-    return models
-
-
-def _only(models: list[Path]) -> Path:
+def _only(models: list[Path] | None) -> Path:
+    if not models or models == [Path(BUILTIN)]:
+        raise InputError(
+            "--live needs a network that looks only so many frames ahead, which the built-in one does not: pass "
+            "--model RUN, a folder that vrtool train wrote with recipes/autoregressive.toml"
+        )
     if len(models) > 1:
         raise InputError(f"--live goes with one --model, found {len(models)}; leave out the others")
     return models[0]
@@ -173,19 +180,24 @@ def _plan(inputs: list[Path] | None, output: Path | None, files: StemFiles) -> t
     from vrtool.separation.batch_file import read_batch
     from vrtool.separation.plan import plan_separation
 
-    batches = [path for path in inputs or () if path.suffix.lower() == ".json"]
+    batches = [path for path in inputs or () if _is_batch(path)]
     if not batches:
-        if not inputs or output is None:
+        if not inputs:
             raise InputError(
-                "vrtool separate needs songs and a folder for their stems: vrtool separate INPUT... --output DIR "
-                "--model RUN; or --live, to separate what comes on standard input"
+                "vrtool separate needs songs: vrtool separate INPUT... [--output DIR]; or --live, to separate what "
+                "comes on standard input"
             )
-        return plan_separation(inputs, output, files=files), output
+        folder = output or DEFAULT_OUTPUT
+        return plan_separation(inputs, folder, files=files), folder
     if inputs != batches or len(batches) > 1:
         raise InputError(f"{batches[0]}: a batch says itself what to separate; give it alone, or the songs without it")
     batch = read_batch(batches[0])
     folder = output or batch.output
     return plan_separation(batch.convert, folder, files=files, copies=batch.copy), folder
+
+
+def _is_batch(path: Path) -> bool:
+    return path.suffix.lower() == ".json"
 
 
 def _run(separator: Separator, plan: SeparationPlan, output: Path, *, overwrite: bool, num_jobs: int) -> None:

@@ -40,7 +40,9 @@ AutoResume = Annotated[
 ]
 Initial = Annotated[
     Path | None,
-    typer.Option("--from", metavar="MODEL", help="Begin with the weights of a checkpoint or run folder."),
+    typer.Option(
+        "--from", metavar="MODEL", help="Begin with the weights of a checkpoint or run folder, or with builtin."
+    ),
 ]
 Changes = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change the recipe. Repeatable.")

@@ -14,6 +14,7 @@ from vrtool.errors import AudioError, InputError
 from vrtool.evaluation.judge import Estimates
 from vrtool.evaluation.metrics import STEMS_OF, Stem
 from vrtool.evaluation.songs import Song, find_estimate, read_estimate
+from vrtool.model.checkpoint import is_builtin
 from vrtool.separation.separator import Separator
 
 
@@ -94,7 +95,7 @@ class FolderEstimator:
 
 def is_model(path: Path) -> bool:
     """Return whether a path is that of a network, a checkpoint or a run with one in it, rather than of stems."""
-    return path.is_file() or any(path.glob("*.safetensors"))
+    return path.is_file() or any(path.glob("*.safetensors")) or is_builtin(path)
 
 
 def _read_or_note(folder: Path, stem: Stem, song: Song, problems: list[Problem]) -> Waveform | None:

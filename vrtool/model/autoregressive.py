@@ -58,7 +58,8 @@ class AutoregressiveFrameTransformer(Network):
             Ascent(below + 1 + config.num_decoders + width, width) for width, below in pairwise(widths)
         )
         self.levels = nn.ModuleList(
-            Level(width, bins, config, self.reach) for width, bins in zip(widths, level_bins(config), strict=True)
+            Level(width, bins, config, self.reach)
+            for width, bins in zip(widths, level_bins(config.n_fft // 2), strict=True)
         )
         # Without the norm of a last embedding, logits grow with the blocks' sums until the sigmoid has no slope left.
         self.output = nn.Sequential(
@@ -69,7 +70,7 @@ class AutoregressiveFrameTransformer(Network):
     def require_buildable(cls, config: ModelConfig) -> None:
         """Raise RecipeError unless every level's bins can be shared out evenly among bands, an even number to each."""
         require_bands_that_fit(config)
-        if (width := level_bins(config)[-1] // config.num_bands) % 2:
+        if (width := level_bins(config.n_fft // 2)[-1] // config.num_bands) % 2:
             raise RecipeError(
                 f"bands of the deepest level must have an even number of bins, found {width}; halve num_bands = "
                 f"{config.num_bands} or double n_fft = {config.n_fft}"

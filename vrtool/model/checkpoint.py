@@ -41,6 +41,10 @@ TRAINING = "training/"
 # What a run folder offers, the best first.
 RUN_CHECKPOINTS = ("best.safetensors", "last.safetensors")
 
+BUILTIN = "builtin"
+"""What stands for the weights that come with vrtool, wherever a model is named; never a file or folder of that name."""
+BUILTIN_FILE = Path(__file__).with_name("builtin.safetensors")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
@@ -140,10 +144,12 @@ def load_checkpoint(path: Path, *, with_training_state: bool = False) -> Checkpo
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint that `path` means: itself if a file, or a run folder's best, else its last one.
+    """Return the checkpoint that `path` means: itself if a file, a run folder's best, else its last one, or `BUILTIN`.
 
     Raises CheckpointError if there is none.
     """
+    if is_builtin(path):
+        path = BUILTIN_FILE
     if not path.is_dir():
         _require_checkpoint_file(path)
         return path
@@ -153,6 +159,11 @@ def find_checkpoint(path: Path) -> Path:
     raise CheckpointError(
         f"{path} holds neither {' nor '.join(RUN_CHECKPOINTS)}; give a checkpoint or the folder of a run that wrote one"
     )
+
+
+def is_builtin(path: Path) -> bool:
+    """Return whether `path` means the weights that come with vrtool."""
+    return str(path) == BUILTIN
 
 
 def checkpoint_model(checkpoint: Checkpoint) -> Network:
@@ -165,11 +176,12 @@ def checkpoint_model(checkpoint: Checkpoint) -> Network:
     return network.eval()
 
 
-def load_model(path: str | Path) -> Network:
-    """Return the network of the checkpoint file or run folder `path`, in evaluation mode, on the CPU.
+def load_model(path: str | Path = BUILTIN) -> Network:
+    """Return the network of a checkpoint file or run folder, or the one that comes with vrtool, in evaluation mode.
 
-    It takes magnitudes (batch, channel, bin, frame), float32, in [0, 1], 1 being the loudest of the song, and returns
-    the instrumental's mask in [0, 1], same shape. Raises CheckpointError if there is no sound checkpoint.
+    It is on the CPU and takes magnitudes (batch, channel, bin, frame), float32, in [0, 1], 1 being the loudest of the
+    song, and returns the instrumental's mask in [0, 1], same shape. Raises CheckpointError if there is no sound
+    checkpoint.
     """
     return checkpoint_model(load_checkpoint(find_checkpoint(Path(path))))
 

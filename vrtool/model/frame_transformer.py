@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vrtool.errors import RecipeError
 from vrtool.model.config import ModelConfig
 from vrtool.model.convolution import Ascent, FrameConvolution
 from vrtool.model.frame_slices import frame_by_frame
-from vrtool.model.frequency_axis import merged, spread
+from vrtool.model.frequency_axis import merged, num_merged_bins, spread
 from vrtool.model.layout import frame_features, frame_mask
-from vrtool.model.levels import level_bins, level_widths, require_bands_that_fit
+from vrtool.model.levels import can_be_shared_out, level_bins, level_widths, require_bands_that_fit
 from vrtool.model.network import Network
 from vrtool.model.recomputation import recomputed
 from vrtool.model.transformer import DecoderBlock, EncoderBlock
@@ -89,13 +90,20 @@ class FrameTransformer(Network):
     @classmethod
     def require_buildable(cls, config: ModelConfig) -> None:
         """Raise RecipeError unless every level's bins can be shared out evenly among the bands."""
-        require_bands_that_fit(config)
+        if config.fine_bins == 0:
+            require_bands_that_fit(config)
+        elif not can_be_shared_out(_num_bins(config), config.num_bands):
+            raise RecipeError(
+                f"fine_bins = {config.fine_bins} of n_fft / 2 = {config.n_fft // 2} bins leave {_num_bins(config)}, "
+                f"which must be a multiple of 16 x num_bands = {16 * config.num_bands}; choose fewer bands or other "
+                "fine_bins"
+            )
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.requires_frames = config.crop_frames if config.position == "ancestor" else None
         widths = level_widths(config)
-        bins = level_bins(config)
+        bins = level_bins(_num_bins(config))
         self.encoders = nn.ModuleList([_first_level(widths[0], config)])
         for (above, width), num_bins in zip(pairwise(widths), bins[1:], strict=True):
             self.encoders.append(_descent(above + config.num_encoders, width, num_bins, config))
@@ -133,8 +141,13 @@ class FrameTransformer(Network):
             level.call = recomputed
 
 
+def _num_bins(config: ModelConfig) -> int:
+    """Return how many bins the finest level works on; RecipeError if `fine_bins` does not fit."""
+    return num_merged_bins(config.n_fft // 2, config.fine_bins)
+
+
 def _first_level(width: int, config: ModelConfig) -> EncoderLevel:
-    return EncoderLevel([FrameConvolution(config.num_channels, width)], level_bins(config)[0], config)
+    return EncoderLevel([FrameConvolution(config.num_channels, width)], _num_bins(config), config)
 
 
 def _descent(in_channels: int, width: int, num_bins: int, config: ModelConfig) -> EncoderLevel:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from vrtool.errors import RecipeError
 from vrtool.model.config import ModelConfig
-from vrtool.model.frequency_axis import num_merged_bins
 
 # Channels of each level's features, in multiples of ModelConfig.channels.
 WIDTHS = (1, 2, 4, 6, 8)
@@ -18,24 +17,23 @@ def level_widths(config: ModelConfig) -> list[int]:
     return [factor * config.channels for factor in WIDTHS]
 
 
-def level_bins(config: ModelConfig) -> tuple[int, ...]:
-    """Return the number of bins that each level works on, finest first; RecipeError if `fine_bins` does not fit."""
-    num_bins = num_merged_bins(config.n_fft // 2, config.fine_bins)
+def level_bins(num_bins: int) -> tuple[int, ...]:
+    """Return the number of bins that each level works on, finest first, which has `num_bins`."""
     return tuple(num_bins >> level for level in range(NUM_HALVINGS + 1))
 
 
 def require_bands_that_fit(config: ModelConfig) -> None:
-    """Raise RecipeError unless every level's bins can be shared out evenly among `num_bands`."""
-    # Bands of the deepest level have a whole number of bins if and only if those of every level have.
-    unit, num_bins = 2**NUM_HALVINGS * config.num_bands, level_bins(config)[0]
-    if num_bins >= unit and num_bins % unit == 0:
-        return
-    if config.fine_bins:
+    """Raise RecipeError unless the bins of every level, all of them seen, can be shared out among `num_bands`."""
+    if not can_be_shared_out(config.n_fft // 2, config.num_bands):
         raise RecipeError(
-            f"fine_bins = {config.fine_bins} of n_fft / 2 = {config.n_fft // 2} bins leave {num_bins}, which must be a "
-            f"multiple of 16 x num_bands = {unit}; choose fewer bands or other fine_bins"
+            f"n_fft must be a multiple of 32 x num_bands = {32 * config.num_bands}, so that num_bands = "
+            f"{config.num_bands} divides the n_fft / 32 bins of the deepest level, found {config.n_fft}; choose fewer "
+            "bands or another n_fft"
         )
-    raise RecipeError(
-        f"n_fft must be a multiple of 32 x num_bands = {2 * unit}, so that num_bands = {config.num_bands} divides the "
-        f"n_fft / 32 bins of the deepest level, found {config.n_fft}; choose fewer bands or another n_fft"
-    )
+
+
+def can_be_shared_out(num_bins: int, num_bands: int) -> bool:
+    """Return whether the bins of every level below `num_bins` can be shared out evenly among bands."""
+    # Bands of the deepest level have a whole number of bins if and only if those of every level have.
+    unit = (1 << NUM_HALVINGS) * num_bands
+    return num_bins >= unit and num_bins % unit == 0
