@@ -21,7 +21,6 @@ from torch import Tensor
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.errors import CheckpointError, DamagedCheckpointError
 from vrtool.model.checkpoint_header import (
-    ADDED_SETTINGS,
     COPY_AGAIN,
     Json,
     parse_header,
@@ -124,8 +123,7 @@ def load_checkpoint(path: Path, *, with_training_state: bool = False) -> Checkpo
         _require_checksum(path, weights, header["sha256"]["weights"])
         if with_training_state:
             _require_checksum(path, training_state, header["sha256"]["training"])
-    untold = ADDED_SETTINGS if header["format_version"] < 3 else {}
-    model = parse_model(path, header["model"], untold)
+    model = parse_model(path, header["model"], header["format_version"])
     stft = parse_stft(path, header["stft"])
     if model.n_fft != stft.n_fft:
         raise CheckpointError(

@@ -72,8 +72,8 @@ def parse_header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, An
     return dict(header)
 
 
-def parse_model(path: Path, values: dict[str, Any], untold: Mapping[str, Json]) -> ModelConfig:
-    """Return the settings in `values` and, where its architecture has them, of those in `untold`.
+def parse_model(path: Path, values: dict[str, Any], version: int) -> ModelConfig:
+    """Return the settings in `values`, and what files of that format version mean by those that they do not tell.
 
     CheckpointError unless all and only the architecture's are there.
     """
@@ -84,6 +84,7 @@ def parse_model(path: Path, values: dict[str, Any], untold: Mapping[str, Json]) 
         settings = find_architecture(name).settings
     except RecipeError as error:
         raise CheckpointError(f"{path} describes a network that this vrtool cannot build: {error}") from error
+    untold = ADDED_SETTINGS if version < 3 else {}
     values = {name: value for name, value in untold.items() if name in settings} | values
     return _parse_config(path, ModelConfig, values, {"architecture"} | settings)
 
