@@ -33,6 +33,7 @@ PROBABILITIES = [
     for setting in fields(AugmentationConfig)
     if setting.name.endswith(("_probability", "_share", "_decay"))
 ]
+RANGES = [setting.name for setting in fields(AugmentationConfig) if isinstance(setting.default, tuple)]
 NO_CHANCES: dict[str, Any] = dict.fromkeys(PROBABILITIES, 0.0)
 NOTHING = AugmentationConfig(**NO_CHANCES)
 """Every probability is zero: what a test sets to another value is all that happens."""
@@ -320,6 +321,19 @@ class TestPairs:
             assert instrumental.mixture_gains == instrumental.instrumental_gains == (1.0, 1.0)
             assert vocals.track.startswith("vocal/")
 
+    def test_a_rebalanced_pair_is_its_own_stems_at_another_level(self) -> None:
+        config = replace(NOTHING, pair_share=1.0, pair_rebalance_probability=0.4, pair_rebalance_db=(-6.0, 2.0))
+        config = replace(config, vocals_pan_db=(0.0, 0.0))
+        rebalanced = [plan for plan in plans(config, **MIXING, **PAIRS) if plan.layers[0].role == "instrumental"]
+        assert len(rebalanced) / NUM_PLANS == near(0.4)
+        for plan in rebalanced:
+            instrumental, vocals = plan.layers
+            assert instrumental.mixture_gains == instrumental.instrumental_gains == (1.0, 1.0)
+            assert (vocals.role, vocals.peak, vocals.instrumental_gains) == ("vocals", 102.0, (0.0, 0.0))
+            assert (vocals.track, vocals.offset_frames) == (instrumental.track, instrumental.offset_frames)
+        levels_db = 20 * np.log10([plan.layers[1].mixture_gains for plan in rebalanced])
+        assert (levels_db.min(), levels_db.max()) == (pytest.approx(-6.0, abs=0.1), pytest.approx(2.0, abs=0.1))
+
     def test_the_vocals_of_pairs_are_layered_as_often_as_asked(self) -> None:
         config = replace(NOTHING, vocals_probability=1.0, pair_vocals_share=0.3)
         share = share_of(lambda plan: vocals_of(plan)[0].track.startswith("pair/"), config, **MIXING, **PAIRS)
@@ -429,7 +443,7 @@ class TestConfig:
             changed(setting, value)
 
     @pytest.mark.parametrize("value", [(1.0, 0.0), (math.nan, 1.0), (0.0, math.inf), (-math.inf, 0.0)])
-    @pytest.mark.parametrize("setting", ["vocals_level_db", "vocals_pan_db"])
+    @pytest.mark.parametrize("setting", RANGES)
     def test_a_range_that_is_none_is_refused_by_name(self, setting: str, value: tuple[float, float]) -> None:
         with pytest.raises(RecipeError, match=rf"\[augmentation\] {setting} must be \[low, high\]"):
             changed(setting, value)
@@ -441,6 +455,10 @@ class TestConfig:
     def test_a_number_out_of_range_is_refused_by_name(self, setting: str, value: float) -> None:
         with pytest.raises(RecipeError, match=rf"\[augmentation\] {setting} must be .*, found {value}"):
             changed(setting, value)
+
+    def test_a_tail_that_takes_no_time_is_refused(self) -> None:
+        with pytest.raises(RecipeError, match=r"vocals_reverberation_seconds must be above 0, found \[0.0, 1.0\]"):
+            changed("vocals_reverberation_seconds", (0.0, 1.0))
 
     def test_without_augmentation_only_tracks_and_places_are_drawn(self) -> None:
         for plan in plans(NO_AUGMENTATION, **MIXING):

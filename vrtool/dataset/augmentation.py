@@ -11,9 +11,11 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
+from vrtool.audio.spectrogram import StftSpec
 from vrtool.dataset.cache import CachedTrack
-from vrtool.dataset.plan import EQUALISER_POINTS_HZ, ExamplePlan, Layer
+from vrtool.dataset.plan import EQUALISER_POINTS_HZ, ExamplePlan, Gains, Layer
 from vrtool.dataset.pools import Pool, Pools
+from vrtool.dataset.reflections import delayed, reverberation
 from vrtool.dataset.track import Role
 from vrtool.errors import RecipeError
 
@@ -36,6 +38,13 @@ class AugmentationConfig:
     vocals_pan_db: tuple[float, float] = (0.0, 3.0)
     """Difference between the channels, to either side."""
     vocals_equaliser_probability: float = 0.5
+    vocals_doubling_probability: float = 0.0
+    """The vocals sound once more a hop later, at most 6 dB fainter and to the other side: a voice doubled by a desk."""
+    vocals_reverberation_probability: float = 0.0
+    vocals_reverberation_seconds: tuple[float, float] = (0.3, 3.0)
+    """In which the tail falls by 60 dB."""
+    vocals_reverberation_db: tuple[float, float] = (-30.0, -10.0)
+    """Level of the tail's first hop relative to the vocals."""
     instrumental_equaliser_probability: float = 0.0
     equaliser_db: float = 6.0
     """Largest gain or cut at each octave of the random equaliser."""
@@ -43,6 +52,10 @@ class AugmentationConfig:
     """How often an example starts from a pair when there are instrumentals as well."""
     pair_remix_probability: float = 0.0
     """The vocals of a pair are replaced: its instrumental is used like a track of the instrumental pool."""
+    pair_rebalance_probability: float = 0.0
+    """The vocals of a pair are laid over its instrumental anew, changed as those of another track would be."""
+    pair_rebalance_db: tuple[float, float] = (-6.0, 6.0)
+    """Level of vocals that are laid anew, relative to what the pair had."""
     pair_vocals_share: float = 0.0
     """How often a vocal layer is the vocals of some pair (its mixture less its instrumental)."""
     pair_extra_vocals_probability: float = 0.25
@@ -67,6 +80,9 @@ class AugmentationConfig:
                 raise RecipeError(f"[augmentation] {setting.name} must be between 0 and 1, found {value}")
             if isinstance(value, tuple) and not -math.inf < value[0] <= value[1] < math.inf:
                 raise RecipeError(f"[augmentation] {setting.name} must be [low, high], found {list(value)}")
+        if self.vocals_reverberation_seconds[0] <= 0.0:
+            found = list(self.vocals_reverberation_seconds)
+            raise RecipeError(f"[augmentation] vocals_reverberation_seconds must be above 0, found {found}")
         if self.max_vocal_layers < 1:
             raise RecipeError(f"[augmentation] max_vocal_layers must be 1 or more, found {self.max_vocal_layers}")
         if not 0.0 < self.mixup_beta < math.inf:
@@ -157,6 +173,8 @@ class _Draw:
         if self._happens(config.pair_remix_probability):
             return self._start_from_instrumental(self.pools.pairs)
         track = self.pools.pairs.choose(self.rng)
+        if self._may_happen(config.pair_rebalance_probability):
+            return self._rebalanced(track)
         mixture = self._place(track, "mixture", self._equaliser(config.instrumental_equaliser_probability))
         instrumental = replace(mixture, role="instrumental", peak=track.header.statistics["instrumental"].peak)
         layers = [
@@ -164,7 +182,7 @@ class _Draw:
             replace(instrumental, instrumental_gains=(1.0, 1.0)),
         ]
         if self._happens(config.pair_extra_vocals_probability):
-            layers.append(self._vocals(beside=track, share=1.0))
+            layers += self._vocals(beside=track, share=1.0)
         return layers
 
     def _start_from_instrumental(self, pool: Pool) -> list[Layer]:
@@ -179,12 +197,13 @@ class _Draw:
             if not self._happens(another):
                 break
             part = float(self.rng.beta(1.0, 1.0))
-            layers.append(self._vocals(beside=track, share=share * part))
+            layers += self._vocals(beside=track, share=share * part)
             share *= 1.0 - part
             another *= config.second_vocals_decay
-        return [*layers, self._vocals(beside=track, share=share)]
+        return [*layers, *self._vocals(beside=track, share=share)]
 
-    def _vocals(self, *, beside: CachedTrack, share: float) -> Layer:
+    def _vocals(self, *, beside: CachedTrack, share: float) -> list[Layer]:
+        """Draw vocals of some track, and what a room or a desk adds to them."""
         config, pools = self.config, self.pools
         singing = pools.singing_pairs or pools.pairs
         from_pair = bool(singing) and (not pools.vocals or self._happens(config.pair_vocals_share))
@@ -193,9 +212,49 @@ class _Draw:
         if self._happens(config.vocals_swap_probability):
             layer = _swapped(layer)
         relative_db = _vocals_level_db(beside, track) + self.rng.uniform(*config.vocals_level_db)
-        return replace(layer, mixture_gains=self._vocal_gains(share * 10.0 ** (relative_db / 20.0)))
+        return self._sung(layer, share * 10.0 ** (relative_db / 20.0), track.header.stft)
 
-    def _vocal_gains(self, gain: float) -> tuple[float, float]:
+    def _rebalanced(self, pair: CachedTrack) -> list[Layer]:
+        config = self.config
+        music = self._place(pair, "instrumental", self._equaliser(config.instrumental_equaliser_probability))
+        voice = replace(
+            music,
+            role="vocals",
+            peak=pair.header.statistics["vocals"].peak,
+            equaliser_db=self._equaliser(config.vocals_equaliser_probability),
+        )
+        gain = 10.0 ** (self.rng.uniform(*config.pair_rebalance_db) / 20.0)
+        music = replace(music, mixture_gains=(1.0, 1.0), instrumental_gains=(1.0, 1.0))
+        return [music, *self._sung(voice, gain, pair.header.stft)]
+
+    def _sung(self, layer: Layer, gain: float, stft: StftSpec) -> list[Layer]:
+        """Return a layer of vocals with gains, and what a desk and a room add to it."""
+        layer = replace(layer, mixture_gains=self._vocal_gains(gain))
+        return [layer, *self._doubling(layer), *self._reverberation(layer, stft)]
+
+    def _doubling(self, layer: Layer) -> list[Layer]:
+        if not self._may_happen(self.config.vocals_doubling_probability):
+            return []
+        gain = 10.0 ** (self.rng.uniform(-6.0, 0.0) / 20.0)
+        left, right = layer.mixture_gains
+        return delayed(layer, 1, (gain * right, gain * left), self.num_frames)
+
+    def _reverberation(self, layer: Layer, stft: StftSpec) -> list[Layer]:
+        config = self.config
+        if not self._may_happen(config.vocals_reverberation_probability):
+            return []
+        low, high = config.vocals_reverberation_seconds
+        # As many short tails as long ones: drawn by ratios.
+        decay_seconds = low * (high / low) ** self.rng.random()
+        return reverberation(
+            layer,
+            self.rng,
+            first_db=self.rng.uniform(*config.vocals_reverberation_db),
+            decay_frames=decay_seconds * stft.sample_rate / stft.hop_length,
+            num_frames=self.num_frames,
+        )
+
+    def _vocal_gains(self, gain: float) -> Gains:
         config, rng = self.config, self.rng
         pan_db = rng.uniform(*config.vocals_pan_db) * rng.choice([-0.5, 0.5])
         sign = -1.0 if self._happens(config.vocals_polarity_probability) else 1.0
@@ -227,6 +286,10 @@ class _Draw:
 
     def _happens(self, probability: float) -> bool:
         return _happens(self.rng, probability)
+
+    def _may_happen(self, probability: float) -> bool:
+        """Return as `_happens`, without a draw where the answer is known: what came later leaves older plans alone."""
+        return probability > 0.0 and self._happens(probability)
 
 
 def _happens(rng: np.random.Generator, probability: float) -> bool:

@@ -10,6 +10,9 @@ from typing import Any, get_args
 from vrtool.dataset.track import Role
 from vrtool.errors import InputError
 
+Gains = tuple[float, float]
+"""Linear, signed factors of left and right."""
+
 EQUALISER_POINTS_HZ = (60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3840.0, 7680.0, 15360.0)
 """Octave-spaced centres of the random equaliser, as on a graphic equaliser."""
 
@@ -30,8 +33,8 @@ class Layer:
     num_frames: int
     position_frames: int
     channels: tuple[int, int]
-    mixture_gains: tuple[float, float] = (0.0, 0.0)
-    instrumental_gains: tuple[float, float] = (0.0, 0.0)
+    mixture_gains: Gains = (0.0, 0.0)
+    instrumental_gains: Gains = (0.0, 0.0)
     equaliser_db: tuple[float, ...] = ()
 
 
@@ -126,7 +129,7 @@ def _layer(values: Any) -> Layer:
     )
 
 
-def _gains(values: Mapping[str, Any], name: str) -> tuple[float, float]:
+def _gains(values: Mapping[str, Any], name: str) -> Gains:
     left, right = (_number(gain, name) for gain in _list(values[name], name, (2,)))
     return left, right
 

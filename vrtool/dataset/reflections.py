@@ -1,0 +1,51 @@
+"""Vocals that a room or a mixing desk answers: more layers of the same track, later and fainter.
+
+A spectrogram moves in time by whole hops without another change, so each reflection is a layer that begins later. Hops
+are longer than the gaps between a room's reflections, but not than the windows, in which these blur all the same.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from vrtool.dataset.plan import Gains, Layer
+
+NUM_REFLECTIONS = 6
+FAINTEST_DB = -40.0
+"""Reflections that would be fainter beside the first are not drawn."""
+
+
+def reverberation(
+    layer: Layer, rng: np.random.Generator, *, first_db: float, decay_frames: float, num_frames: int
+) -> list[Layer]:
+    """Return the reflections of a layer in an example of `num_frames`: a tail that falls by 60 dB in `decay_frames`.
+
+    Its beginning is `first_db` relative to the layer. Reflections are spread over the tail by chance, and have signs
+    of their own left and right: a room's are not the same at two ears.
+    """
+    tail_frames = max(1, math.ceil(decay_frames * FAINTEST_DB / -60.0))
+    number = min(NUM_REFLECTIONS, tail_frames)
+    delays = np.sort(rng.choice(tail_frames, number, replace=False)) + 1
+    # Fewer reflections than hops: each stands for the energy of its share of the tail.
+    share_db = 10.0 * math.log10(tail_frames / number)
+    layers = []
+    for delay, signs in zip(delays.tolist(), rng.choice((-1.0, 1.0), (number, 2)).tolist(), strict=True):
+        gain = 10.0 ** ((first_db + share_db - 60.0 * (delay - 1) / decay_frames) / 20.0)
+        left, right = layer.mixture_gains
+        layers += delayed(layer, delay, (gain * signs[0] * left, gain * signs[1] * right), num_frames)
+    return layers
+
+
+def delayed(layer: Layer, delay_frames: int, mixture_gains: Gains, num_frames: int) -> list[Layer]:
+    """Return the layer so many frames later with other gains, cut where the example ends; none if nothing is left."""
+    # What lies before the crop in the track comes in at its beginning.
+    lead = min(delay_frames, layer.offset_frames)
+    position = layer.position_frames + delay_frames - lead
+    length = min(layer.num_frames + lead, num_frames - position)
+    if length < 1:
+        return []
+    later = replace(layer, offset_frames=layer.offset_frames - lead, num_frames=length, position_frames=position)
+    return [replace(later, mixture_gains=mixture_gains)]
