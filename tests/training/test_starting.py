@@ -98,13 +98,24 @@ def test_weights_of_another_architecture_are_refused(
         train_run(other, tmp_path / "run", initial=model)
 
 
-def test_weights_trained_on_another_stft_are_refused(
+def test_weights_trained_at_another_rate_are_refused(
+    make_setup: MakeSetup, train_run: TrainRun, tmp_path: Path, model: Path, divided_cache: Cache
+) -> None:
+    checkpoint = load_checkpoint(model)
+    save_checkpoint(model, replace(checkpoint, stft=replace(divided_cache.stft, sample_rate=16000)))
+    with pytest.raises(CacheError, match=r"sample_rate 8000, .*model\.safetensors was trained on 16000"):
+        train_run(make_setup(), tmp_path / "run", initial=model)
+
+
+def test_weights_trained_with_another_hop_may_get_used_to_the_caches_and_it_is_told(
     make_setup: MakeSetup, train_run: TrainRun, tmp_path: Path, model: Path, divided_cache: Cache
 ) -> None:
     checkpoint = load_checkpoint(model)
     save_checkpoint(model, replace(checkpoint, stft=replace(divided_cache.stft, hop_length=64)))
-    with pytest.raises(CacheError, match=r"hop_length 128, .*model\.safetensors was trained on 64"):
-        train_run(make_setup(), tmp_path / "run", initial=model)
+    notices: list[str] = []
+    train_run(make_setup(num_steps=1), tmp_path / "run", initial=model, watcher=Watcher(on_notice=notices.append))
+    assert notices == [f"{model} was trained with hop_length 64, the cache has 128"]
+    assert load_checkpoint(tmp_path / "run" / "last.safetensors").stft == divided_cache.stft
 
 
 def test_settings_that_differ_without_changing_a_shape_are_told(

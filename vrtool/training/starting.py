@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from vrtool.audio.spectrogram import StftSpec
@@ -25,8 +26,8 @@ def take_initial_weights(
 ) -> None:
     """Give the network the weights of a checkpoint that was found at `path`.
 
-    Settings that differ without changing a shape are told, as the recipe may mean them. Raises CheckpointError if
-    weights do not fit, CacheError if the cache has another STFT.
+    Settings that differ without changing a shape are told, as the recipe may mean them, and so is another hop, to which
+    weights get used. Raises CheckpointError if weights do not fit, CacheError if the cache has other bins.
     """
     found, wanted = checkpoint.model, network.config
     if found.architecture != wanted.architecture:
@@ -44,7 +45,10 @@ def take_initial_weights(
         raise CheckpointError(
             f"{path} does not fit the network of the recipe: it was trained with {'; '.join(differing)}; so {misfits}"
         )
-    _require_stft(cache, checkpoint.stft, path)
+    hop = cache.stft.hop_length
+    _require_stft(cache, replace(checkpoint.stft, hop_length=hop), path)
+    if checkpoint.stft.hop_length != hop:
+        differing.append(f"hop_length {checkpoint.stft.hop_length}, the cache has {hop}")
     for difference in differing:
         tell(f"{path} was trained with {difference}")
     network.load_state_dict(checkpoint.weights)
