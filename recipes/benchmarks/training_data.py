@@ -12,8 +12,9 @@ import numpy as np
 
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import Waveform, write_audio
-from vrtool.dataset.augmentation import AugmentationConfig, CropSchedule, PlanDrawer
+from vrtool.dataset.augmentation import AugmentationConfig
 from vrtool.dataset.cache import Cache, open_cache
+from vrtool.dataset.drawer import CropSchedule, PlanDrawer
 from vrtool.dataset.examples import ExampleBuilder
 from vrtool.dataset.pools import make_pools
 from vrtool.preparation import Library, PreparationSettings, plan_preparation, prepare

@@ -17,13 +17,9 @@ from torch.utils.data import DataLoader
 
 from vrtool.audio.spectrogram import StftSpec, stft
 from vrtool.audio.waveform import FloatArray, read_audio
-from vrtool.dataset.augmentation import (
-    NO_AUGMENTATION,
-    AugmentationConfig,
-    CropSchedule,
-    PlanDrawer,
-)
+from vrtool.dataset.augmentation import NO_AUGMENTATION, AugmentationConfig
 from vrtool.dataset.cache import Cache, CachedTrack
+from vrtool.dataset.drawer import CropSchedule, PlanDrawer
 from vrtool.dataset.examples import ExampleBuilder, TrainingBatches, equaliser_curve
 from vrtool.dataset.plan import EQUALISER_POINTS_HZ, ExamplePlan, Layer
 from vrtool.dataset.pools import Pools, make_pools

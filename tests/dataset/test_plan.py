@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from vrtool.dataset.augmentation import AugmentationConfig, CropSchedule, PlanDrawer
+from vrtool.dataset.augmentation import AugmentationConfig
 from vrtool.dataset.cache import Cache
+from vrtool.dataset.drawer import CropSchedule, PlanDrawer
 from vrtool.dataset.plan import ExamplePlan
 from vrtool.dataset.pools import make_pools
 from vrtool.errors import InputError

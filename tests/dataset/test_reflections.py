@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vrtool.dataset.augmentation import NO_AUGMENTATION, AugmentationConfig, CropSchedule, PlanDrawer
+from vrtool.dataset.augmentation import NO_AUGMENTATION, AugmentationConfig
 from vrtool.dataset.cache import Cache
+from vrtool.dataset.drawer import CropSchedule, PlanDrawer
 from vrtool.dataset.examples import ExampleBuilder
 from vrtool.dataset.plan import ExamplePlan, Layer
 from vrtool.dataset.pools import make_pools

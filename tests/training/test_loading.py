@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from vrtool.dataset.augmentation import AugmentationConfig, CropSchedule, PlanDrawer
+from vrtool.dataset.augmentation import AugmentationConfig
 from vrtool.dataset.cache import Cache
+from vrtool.dataset.drawer import CropSchedule, PlanDrawer
 from vrtool.dataset.examples import Content, ExampleBuilder, TrainingBatches
 from vrtool.dataset.pools import make_pools
 from vrtool.errors import CacheError

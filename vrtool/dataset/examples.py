@@ -19,8 +19,8 @@ from torch.utils.data import Dataset
 
 from vrtool.audio.spectrogram import ComplexArray, StftSpec
 from vrtool.audio.waveform import FloatArray
-from vrtool.dataset.augmentation import PlanDrawer
 from vrtool.dataset.cache import CachedTrack
+from vrtool.dataset.drawer import PlanDrawer
 from vrtool.dataset.kernels import Signals, addresses_of, mix_into
 from vrtool.dataset.plan import EQUALISER_POINTS_HZ, ExamplePlan, Layer
 from vrtool.dataset.rows import RowArray

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from vrtool.dataset.augmentation import AugmentationConfig, CropSchedule, PlanDrawer
+from vrtool.dataset.augmentation import AugmentationConfig
 from vrtool.dataset.cache import Cache
+from vrtool.dataset.drawer import CropSchedule, PlanDrawer
 from vrtool.dataset.examples import NUM_CHANNELS, Content, ExampleBuilder, TrainingBatches
 from vrtool.dataset.pools import make_pools
 from vrtool.errors import InputError, RecipeError

@@ -12,8 +12,9 @@ import torch
 
 from vrtool.audio.distortion import nsdr
 from vrtool.audio.spectrogram import ComplexArray
-from vrtool.dataset.augmentation import NO_AUGMENTATION, CropSchedule, PlanDrawer
+from vrtool.dataset.augmentation import NO_AUGMENTATION
 from vrtool.dataset.cache import Cache
+from vrtool.dataset.drawer import CropSchedule, PlanDrawer
 from vrtool.dataset.examples import ExampleBuilder
 from vrtool.dataset.plan import ExamplePlan
 from vrtool.dataset.pools import FAINT_VOCALS_DB, make_pools
