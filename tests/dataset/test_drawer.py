@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -145,6 +145,19 @@ class TestPurity:
             ("vocal/v4", 72, (0, 1), (-0.266978, -0.3688)),
         ]
 
+    def test_pinned_plan_of_a_pair(self) -> None:
+        # The same plan as before settings that are 0 here came to be.
+        config = replace(NOTHING, pair_share=1.0, pair_extra_vocals_probability=1.0, vocals_level_db=(-9.0, 6.0))
+        described = [
+            (layer.track, layer.offset_frames, tuple(round(gain, 6) for gain in layer.mixture_gains))
+            for layer in drawer(config, seed=1, **MIXING, **PAIRS).draw(2, 3).layers
+        ]
+        assert described == [
+            ("pair/p2", 24, (1.0, 1.0)),
+            ("pair/p2", 24, (0.0, 0.0)),
+            ("vocal/v2", 62, (1.744173, 1.618285)),
+        ]
+
 
 class TestPlaces:
     @settings(max_examples=50, deadline=None)
@@ -154,13 +167,19 @@ class TestPlaces:
         voices = tuple(track("vocal", f"{place}", num_frames=length) for place, length in enumerate(lengths))
         sources = {item.key: item for item in (*tracks, *voices)}
         plan = drawer(AugmentationConfig(), instrumentals=tracks, vocals=voices).draw(0, index)
+        self.require_within(plan, sources)
         for part in (plan, plan.mixup or plan):
             assert part.num_frames == CROP_FRAMES
             for layer in part.layers:
-                length = sources[layer.track].header.num_frames
-                assert layer.num_frames == min(length, CROP_FRAMES)
-                assert 0 <= layer.offset_frames <= length - layer.num_frames
-                assert 0 <= layer.position_frames <= CROP_FRAMES - layer.num_frames
+                assert layer.num_frames == min(sources[layer.track].header.num_frames, CROP_FRAMES)
+        reflecting = AugmentationConfig(vocals_doubling_probability=1.0, vocals_reverberation_probability=1.0)
+        self.require_within(drawer(reflecting, instrumentals=tracks, vocals=voices).draw(0, index), sources)
+
+    def require_within(self, plan: ExamplePlan, sources: dict[str, CachedTrack]) -> None:
+        for layer in plan.all_layers:
+            assert layer.num_frames >= 1
+            assert 0 <= layer.offset_frames <= sources[layer.track].header.num_frames - layer.num_frames
+            assert 0 <= layer.position_frames <= CROP_FRAMES - layer.num_frames
 
     @pytest.mark.parametrize("num_frames", [CROP_FRAMES - 3, CROP_FRAMES, CROP_FRAMES + 3])
     def test_every_place_is_reached_and_none_more_than_others(self, num_frames: int) -> None:
@@ -328,6 +347,27 @@ class TestPairs:
             assert (vocals.track, vocals.offset_frames) == (instrumental.track, instrumental.offset_frames)
         levels_db = 20 * np.log10([plan.layers[1].mixture_gains for plan in rebalanced])
         assert (levels_db.min(), levels_db.max()) == (pytest.approx(-6.0, abs=0.1), pytest.approx(2.0, abs=0.1))
+
+    def test_rebalanced_vocals_are_changed_as_those_of_another_track(self) -> None:
+        changes = {name: 0.5 for name in PROBABILITIES if name.startswith("vocals_") and name != "vocals_probability"}
+        config = replace(NOTHING, pair_rebalance_probability=1.0, **cast(dict[str, Any], changes))
+        drawn = list(plans(config, **PAIRS))
+        for happens in (
+            lambda plan: plan.layers[1].channels == (1, 0),
+            lambda plan: max(plan.layers[1].mixture_gains) < 0,
+            lambda plan: 0.0 in plan.layers[1].mixture_gains,
+            lambda plan: bool(plan.layers[1].equaliser_db),
+            lambda plan: len(plan.layers) > 2,
+        ):
+            assert 0.1 < sum(map(happens, drawn)) / NUM_PLANS < 0.9
+
+    def test_a_pair_without_vocals_is_never_rebalanced(self) -> None:
+        silent = track("pair", "p")
+        faint = replace(silent.header.statistics["vocals"], level_db=-80.0)
+        statistics = {**silent.header.statistics, "vocals": faint}
+        silent = replace(silent, header=replace(silent.header, statistics=statistics))
+        config = replace(NOTHING, pair_rebalance_probability=1.0)
+        assert share_of(lambda plan: plan.layers[0].role == "mixture", config, pairs=(silent,)) == 1.0
 
     def test_the_vocals_of_pairs_are_layered_as_often_as_asked(self) -> None:
         config = replace(NOTHING, vocals_probability=1.0, pair_vocals_share=0.3)

@@ -5,6 +5,7 @@ import pickle
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,22 @@ def key(cache: Cache, kind: str, name: str) -> str:
     return next(track.key for track in cache.tracks if (track.header.kind, track.header.name) == (kind, name))
 
 
+def num_voices(plan: ExamplePlan) -> int:
+    return len({(layer.track, layer.equaliser_db) for layer in plan.layers if layer.role == "vocals"})
+
+
+def is_later(voice: Layer, other: Layer) -> bool:
+    """Return whether the other layer is of the same voice, later."""
+    if (voice.role, voice.track, voice.equaliser_db) != ("vocals", other.track, other.equaliser_db):
+        return False
+    return other.role == "vocals" and origin(other) < origin(voice)
+
+
+def origin(layer: Layer) -> int:
+    """Return the frame of the track that stands at the example's first."""
+    return layer.offset_frames - layer.position_frames
+
+
 def scaled(builder: ExampleBuilder, plan: ExamplePlan) -> tuple[FloatArray, float]:
     """Return a plan's magnitudes (target, channel, bin, frame) by plain numpy, and their scale; no mixup."""
     magnitudes = np.abs(np.stack(builder.build_complex(plan)))
@@ -132,8 +149,15 @@ class TestAgainstPlainNumpy:
             "equalised": any(layer.equaliser_db for layer in vocals),
             "equalised instrumental": any(layer.equaliser_db and layer.role == "instrumental" for layer in layers),
             "short": any(layer.num_frames < CROP_FRAMES and layer.position_frames > 0 for layer in layers),
-            "two vocals": any(sum(layer.role == "vocals" for layer in plan.layers) == 2 for plan in drawn),
-            "four vocals": any(sum(layer.role == "vocals" for layer in plan.layers) == 4 for plan in drawn),
+            "two vocals": any(num_voices(plan) == 2 for plan in drawn),
+            "four vocals": any(num_voices(plan) == 4 for plan in drawn),
+            "rebalanced": any(
+                plan.layers[0].role == "instrumental" and plan.layers[1].track == plan.layers[0].track for plan in drawn
+            ),
+            "delayed": any(is_later(one, other) for one, other in pairwise(layers)),
+            "delayed and cut": any(
+                is_later(one, other) and one.num_frames != other.num_frames for one, other in pairwise(layers)
+            ),
             "identity": any(layer.mixture_gains == layer.instrumental_gains for layer in layers),
             "mixup": any(plan.mixup is not None for plan in drawn),
         }

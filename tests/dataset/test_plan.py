@@ -19,7 +19,12 @@ CROPS = CropSchedule(num_frames=40)
 
 
 def drawn_plans(cache: Cache, number: int) -> list[ExamplePlan]:
-    config = AugmentationConfig(instrumental_equaliser_probability=0.5)
+    config = AugmentationConfig(
+        instrumental_equaliser_probability=0.5,
+        pair_rebalance_probability=0.5,
+        vocals_doubling_probability=0.5,
+        vocals_reverberation_probability=0.5,
+    )
     drawer = PlanDrawer(config=config, pools=make_pools(cache.tracks, {}), crops=CROPS)
     return [drawer.draw(0, index) for index in range(number)]
 
@@ -28,6 +33,7 @@ def test_plans_survive_a_file_to_the_last_bit(small_cache: Cache) -> None:
     plans = drawn_plans(small_cache, 100)
     assert any(plan.mixup for plan in plans), "with partners, else the test says little"
     assert any(layer.equaliser_db for plan in plans for layer in plan.layers), "and with equalisers"
+    assert any(len(plan.layers) > AugmentationConfig().max_vocal_layers + 1 for plan in plans), "and with reflections"
     for plan in plans:
         text = json.dumps(plan.to_json(), allow_nan=False)
         read = ExamplePlan.from_json(json.loads(text), origin="file")

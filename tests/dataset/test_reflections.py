@@ -29,9 +29,15 @@ VOICE = Layer(
 )
 
 
-def tail(layer: Layer = VOICE, *, seed: int = 0, decay_frames: float = 40.0, first_db: float = -20.0) -> list[Layer]:
-    rng = np.random.default_rng(seed)
-    return reverberation(layer, rng, first_db=first_db, decay_frames=decay_frames, num_frames=CROP_FRAMES)
+def tail(layer: Layer = VOICE, *, seed: int = 0, decay_seconds: float = 0.8, hop_seconds: float = 0.02) -> list[Layer]:
+    return reverberation(
+        layer,
+        np.random.default_rng(seed),
+        level_db=-20.0,
+        decay_seconds=decay_seconds,
+        hop_seconds=hop_seconds,
+        num_frames=CROP_FRAMES,
+    )
 
 
 class TestDelayed:
@@ -79,7 +85,7 @@ class TestReverberation:
             assert (np.diff(delays) > 0).all()
             assert delays.min() >= 1
             levels_db = 20 * np.log10(np.abs([layer.mixture_gains[0] for layer in layers]))
-            # 60 dB in 40 frames.
+            # 60 dB in 0.8 s, 40 frames.
             np.testing.assert_allclose(np.diff(levels_db), -1.5 * np.diff(delays))
 
     def test_left_and_right_keep_their_balance_and_have_signs_of_their_own(self) -> None:
@@ -87,13 +93,18 @@ class TestReverberation:
         np.testing.assert_allclose(np.abs(gains[:, 0] / gains[:, 1]), 2.0)
         assert {tuple(signs) for signs in np.sign(gains).tolist()} == {(1, 1), (1, -1), (-1, 1), (-1, -1)}
 
-    def test_its_energy_is_that_of_a_reflection_in_every_hop(self) -> None:
-        energies = [sum(layer.mixture_gains[0] ** 2 for layer in tail(seed=seed)) for seed in range(2000)]
-        every_hop = sum(10 ** ((-20.0 - 1.5 * delay) / 10) for delay in range(27))
-        assert np.mean(energies) == pytest.approx(0.25 * every_hop, rel=0.05)
+    @pytest.mark.parametrize("hop_seconds", [0.005, 0.02, 0.05])
+    def test_its_energy_is_that_of_the_tail_whatever_the_hop(self, hop_seconds: float) -> None:
+        far = replace(VOICE, offset_frames=500)
+        tails = (tail(far, seed=seed, hop_seconds=hop_seconds) for seed in range(2000))
+        energy = np.mean([sum(layer.mixture_gains[0] ** 2 for layer in layers) for layers in tails])
+        # 1 % of the voice's energy in 50 ms, falling by 60 dB in 0.8 s, down to -40 dB.
+        num_hops = round(40 / 60 * 0.8 / hop_seconds + 0.499)
+        every_hop = 0.01 * hop_seconds / 0.05 * sum(10 ** (-7.5 * hop_seconds * hop) for hop in range(num_hops))
+        assert energy == pytest.approx(0.25 * every_hop, rel=0.07)
 
     def test_a_tail_shorter_than_a_hop_is_one_reflection(self) -> None:
-        (layer,) = tail(decay_frames=0.5)
+        (layer,) = tail(decay_seconds=0.01, hop_seconds=0.05)
         assert abs(layer.mixture_gains[0]) == pytest.approx(0.05)
         assert layer.offset_frames == 29
 
@@ -110,20 +121,22 @@ class TestSettings:
             assert {layer.role for layer in plan.layers[1:]} == {"vocals"}
             assert not any(any(layer.instrumental_gains) for layer in plan.layers[1:])
 
-    def test_a_doubled_voice_is_heard_a_hop_later_on_the_other_side(self, small_cache: Cache) -> None:
+    def test_a_doubled_voice_is_heard_again_on_the_other_side(self, small_cache: Cache) -> None:
         config = replace(NO_AUGMENTATION, pair_share=0.0, vocals_pan_db=(6.0, 6.0), vocals_doubling_probability=1.0)
         builder = ExampleBuilder(tracks={track.key: track for track in small_cache.tracks}, stft=small_cache.stft)
         plan = next(plan for plan in (self.draw(small_cache, config, index) for index in range(50)) if long(plan))
         instrumental, voice, double = plan.layers
         ratio = double.mixture_gains[0] / voice.mixture_gains[1]
+        assert voice.offset_frames - double.offset_frames == 2  # of 16 ms: 30 ms are asked for
         assert 10 ** (-6 / 20) <= ratio <= 1.0
         assert double.mixture_gains[1] / voice.mixture_gains[0] == pytest.approx(ratio)
         both, _ = builder.build_complex(replace(plan, layers=(instrumental, voice, double)))
         without, _ = builder.build_complex(replace(plan, layers=(instrumental, voice)))
         bare, _ = builder.build_complex(replace(plan, layers=(instrumental,)))
         heard, sung = both - without, without - bare
-        expected = ratio * (voice.mixture_gains[1] / voice.mixture_gains[0]) * sung[0, :, :-1]
-        np.testing.assert_allclose(heard[0, :, 1:], expected, atol=1e-5 * np.abs(sung).max())
+        left, right = voice.mixture_gains
+        expected = ratio * np.array([right / left, left / right])[:, None, None] * sung[:, :, :-2]
+        np.testing.assert_allclose(heard[:, :, 2:], expected, atol=1e-5 * np.abs(sung).max())
 
     def draw(self, cache: Cache, config: AugmentationConfig, index: int) -> ExamplePlan:
         pools = make_pools([track for track in cache.tracks if track.header.kind != "pair"], {})

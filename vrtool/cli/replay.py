@@ -104,10 +104,11 @@ def _layer_cells(layer: Layer, stft: StftSpec) -> list[str]:
 
     seconds = layer.offset_frames * stft.hop_length / stft.sample_rate
     minutes, rest = divmod(seconds, 60.0)
+    place = f"\nplaced at {layer.position_frames:,}" if layer.position_frames else ""
     return [
         escape(layer.track),
         layer.role,
-        f"{int(minutes)}:{rest:06.3f}\nframe {layer.offset_frames:,}",
+        f"{int(minutes)}:{rest:06.3f}\nframe {layer.offset_frames:,}{place}",
         _decibels(layer.mixture_gains),
         _decibels(layer.instrumental_gains),
         "yes" if layer.equaliser_db else "no",

@@ -27,12 +27,12 @@ class AugmentationConfig:
     """Difference between the channels, to either side."""
     vocals_equaliser_probability: float = 0.5
     vocals_doubling_probability: float = 0.0
-    """The vocals sound once more a hop later, at most 6 dB fainter and to the other side: a voice doubled by a desk."""
+    """The vocals sound once more, a little later, up to 6 dB fainter and to the other side, as a desk doubles them."""
     vocals_reverberation_probability: float = 0.0
     vocals_reverberation_seconds: tuple[float, float] = (0.3, 3.0)
     """In which the tail falls by 60 dB."""
     vocals_reverberation_db: tuple[float, float] = (-30.0, -10.0)
-    """Level of the tail's first hop relative to the vocals."""
+    """Level of the tail's first 50 ms relative to the vocals."""
     instrumental_equaliser_probability: float = 0.0
     equaliser_db: float = 6.0
     """Largest gain or cut at each octave of the random equaliser."""
@@ -41,7 +41,7 @@ class AugmentationConfig:
     pair_remix_probability: float = 0.0
     """The vocals of a pair are replaced: its instrumental is used like a track of the instrumental pool."""
     pair_rebalance_probability: float = 0.0
-    """The vocals of a pair are laid over its instrumental anew, changed as those of another track would be."""
+    """The vocals of a pair that has some are laid over its instrumental anew, changed as those of another track."""
     pair_rebalance_db: tuple[float, float] = (-6.0, 6.0)
     """Level of vocals that are laid anew, relative to what the pair had."""
     pair_vocals_share: float = 0.0
@@ -88,6 +88,10 @@ NO_AUGMENTATION = AugmentationConfig(
     vocals_level_db=(-3.0, -3.0),
     vocals_pan_db=(0.0, 0.0),
     vocals_equaliser_probability=0.0,
+    vocals_doubling_probability=0.0,
+    vocals_reverberation_probability=0.0,
+    pair_remix_probability=0.0,
+    pair_rebalance_probability=0.0,
     pair_extra_vocals_probability=0.0,
     swap_probability=0.0,
     identity_probability=0.0,

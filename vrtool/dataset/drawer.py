@@ -14,8 +14,8 @@ from vrtool.audio.spectrogram import StftSpec
 from vrtool.dataset.augmentation import AugmentationConfig
 from vrtool.dataset.cache import CachedTrack
 from vrtool.dataset.plan import EQUALISER_POINTS_HZ, ExamplePlan, Gains, Layer
-from vrtool.dataset.pools import Pool, Pools
-from vrtool.dataset.reflections import delayed, reverberation
+from vrtool.dataset.pools import Pool, Pools, sings
+from vrtool.dataset.reflections import doubling, reverberation
 from vrtool.dataset.track import Role
 
 
@@ -84,7 +84,7 @@ class _Draw:
         if self._happens(config.pair_remix_probability):
             return self._start_from_instrumental(self.pools.pairs)
         track = self.pools.pairs.choose(self.rng)
-        if self._may_happen(config.pair_rebalance_probability):
+        if sings(track) and self._may_happen(config.pair_rebalance_probability):
             return self._rebalanced(track)
         mixture = self._place(track, "mixture", self._equaliser(config.instrumental_equaliser_probability))
         instrumental = replace(mixture, role="instrumental", peak=track.header.statistics["instrumental"].peak)
@@ -134,6 +134,8 @@ class _Draw:
             peak=pair.header.statistics["vocals"].peak,
             equaliser_db=self._equaliser(config.vocals_equaliser_probability),
         )
+        if self._happens(config.vocals_swap_probability):
+            voice = _swapped(voice)
         gain = 10.0 ** (self.rng.uniform(*config.pair_rebalance_db) / 20.0)
         music = replace(music, mixture_gains=(1.0, 1.0), instrumental_gains=(1.0, 1.0))
         return [music, *self._sung(voice, gain, pair.header.stft)]
@@ -141,14 +143,12 @@ class _Draw:
     def _sung(self, layer: Layer, gain: float, stft: StftSpec) -> list[Layer]:
         """Return a layer of vocals with gains, and what a desk and a room add to it."""
         layer = replace(layer, mixture_gains=self._vocal_gains(gain))
-        return [layer, *self._doubling(layer), *self._reverberation(layer, stft)]
+        return [layer, *self._doubling(layer, stft), *self._reverberation(layer, stft)]
 
-    def _doubling(self, layer: Layer) -> list[Layer]:
+    def _doubling(self, layer: Layer, stft: StftSpec) -> list[Layer]:
         if not self._may_happen(self.config.vocals_doubling_probability):
             return []
-        gain = 10.0 ** (self.rng.uniform(-6.0, 0.0) / 20.0)
-        left, right = layer.mixture_gains
-        return delayed(layer, 1, (gain * right, gain * left), self.num_frames)
+        return doubling(layer, self.rng, hop_seconds=stft.hop_length / stft.sample_rate, num_frames=self.num_frames)
 
     def _reverberation(self, layer: Layer, stft: StftSpec) -> list[Layer]:
         config = self.config
@@ -160,8 +160,9 @@ class _Draw:
         return reverberation(
             layer,
             self.rng,
-            first_db=self.rng.uniform(*config.vocals_reverberation_db),
-            decay_frames=decay_seconds * stft.sample_rate / stft.hop_length,
+            level_db=self.rng.uniform(*config.vocals_reverberation_db),
+            decay_seconds=decay_seconds,
+            hop_seconds=stft.hop_length / stft.sample_rate,
             num_frames=self.num_frames,
         )
 
@@ -199,7 +200,7 @@ class _Draw:
         return _happens(self.rng, probability)
 
     def _may_happen(self, probability: float) -> bool:
-        """Return as `_happens`, without a draw where the answer is known: what came later leaves older plans alone."""
+        """Return as `_happens`, without a draw for 0: settings added later, while unused, leave older plans alone."""
         return probability > 0.0 and self._happens(probability)
 
 

@@ -36,7 +36,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pools:
-    """The pools; of `singing_pairs` the vocals can be told from a codec's residue, and so be laid over other music."""
+    """The pools; the vocals of `singing_pairs` may be laid over music."""
 
     instrumentals: Pool
     vocals: Pool
@@ -71,7 +71,7 @@ def make_pools(tracks: Sequence[CachedTrack], library_weights: Mapping[str, floa
         instrumentals=_pool(of_kind["instrumental"], library_weights),
         vocals=_pool(of_kind["vocal"], library_weights),
         pairs=_pool(of_kind["pair"], library_weights),
-        singing_pairs=_pool([track for track in of_kind["pair"] if _sings(track)], library_weights),
+        singing_pairs=_pool([track for track in of_kind["pair"] if sings(track)], library_weights),
     )
 
 
@@ -84,6 +84,7 @@ def _pool(tracks: Sequence[CachedTrack], library_weights: Mapping[str, float]) -
     )
 
 
-def _sings(pair: CachedTrack) -> bool:
+def sings(pair: CachedTrack) -> bool:
+    """Return whether a pair's vocals are more than what a codec left between its halves."""
     statistics = pair.header.statistics
     return statistics["vocals"].level_db - statistics["mixture"].level_db > FAINT_VOCALS_DB

@@ -27,7 +27,8 @@ def take_initial_weights(
     """Give the network the weights of a checkpoint that was found at `path`.
 
     Settings that differ without changing a shape are told, as the recipe may mean them, and so is another hop, to which
-    weights get used. Raises CheckpointError if weights do not fit, CacheError if the cache has other bins.
+    weights get used. Raises CheckpointError if weights do not fit, CacheError if the cache has another sample rate or
+    window.
     """
     found, wanted = checkpoint.model, network.config
     if found.architecture != wanted.architecture:
@@ -45,10 +46,9 @@ def take_initial_weights(
         raise CheckpointError(
             f"{path} does not fit the network of the recipe: it was trained with {'; '.join(differing)}; so {misfits}"
         )
-    hop = cache.stft.hop_length
-    _require_stft(cache, replace(checkpoint.stft, hop_length=hop), path)
-    if checkpoint.stft.hop_length != hop:
-        differing.append(f"hop_length {checkpoint.stft.hop_length}, the cache has {hop}")
+    _require_stft(replace(cache.stft, hop_length=1), replace(checkpoint.stft, hop_length=1), cache, path)
+    if checkpoint.stft.hop_length != cache.stft.hop_length:
+        differing.append(f"hop_length {checkpoint.stft.hop_length}, the cache has {cache.stft.hop_length}")
     for difference in differing:
         tell(f"{path} was trained with {difference}")
     network.load_state_dict(checkpoint.weights)
@@ -65,8 +65,8 @@ def require_resumable(
                 f"{path} was trained with {name} {found}, the recipe says {wanted}; "
                 "resume with the run's own recipe.toml"
             )
-    _require_stft(cache, checkpoint.stft, path)
+    _require_stft(cache.stft, checkpoint.stft, cache, path)
 
 
-def _require_stft(cache: Cache, stft: StftSpec, path: Path) -> None:
-    check_same_stft(cache.stft, stft, origin=str(cache.path), wanted_by=f"{path} was trained on")
+def _require_stft(found: StftSpec, wanted: StftSpec, cache: Cache, path: Path) -> None:
+    check_same_stft(found, wanted, origin=str(cache.path), wanted_by=f"{path} was trained on")
