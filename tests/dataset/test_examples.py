@@ -152,7 +152,8 @@ class TestAgainstPlainNumpy:
             "two vocals": any(num_voices(plan) == 2 for plan in drawn),
             "four vocals": any(num_voices(plan) == 4 for plan in drawn),
             "rebalanced": any(
-                plan.layers[0].role == "instrumental" and plan.layers[1].track == plan.layers[0].track for plan in drawn
+                (one.role, other.role) == ("instrumental", "vocals") and one.track == other.track
+                for one, other in pairwise(layers)
             ),
             "delayed": any(is_later(one, other) for one, other in pairwise(layers)),
             "delayed and cut": any(
