@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vrtool.audio.spectrogram import StftSpec
 from vrtool.dataset.augmentation import AugmentationConfig
 from vrtool.dataset.cache import CachedTrack
 from vrtool.dataset.plan import EQUALISER_POINTS_HZ, ExamplePlan, Gains, Layer
@@ -123,7 +122,7 @@ class _Draw:
         if self._happens(config.vocals_swap_probability):
             layer = _swapped(layer)
         relative_db = _vocals_level_db(beside, track) + self.rng.uniform(*config.vocals_level_db)
-        return self._sung(layer, share * 10.0 ** (relative_db / 20.0), track.header.stft)
+        return self._sung(layer, share * 10.0 ** (relative_db / 20.0), _hop_seconds(track))
 
     def _rebalanced(self, pair: CachedTrack) -> list[Layer]:
         config = self.config
@@ -138,19 +137,19 @@ class _Draw:
             voice = _swapped(voice)
         gain = 10.0 ** (self.rng.uniform(*config.pair_rebalance_db) / 20.0)
         music = replace(music, mixture_gains=(1.0, 1.0), instrumental_gains=(1.0, 1.0))
-        return [music, *self._sung(voice, gain, pair.header.stft)]
+        return [music, *self._sung(voice, gain, _hop_seconds(pair))]
 
-    def _sung(self, layer: Layer, gain: float, stft: StftSpec) -> list[Layer]:
+    def _sung(self, layer: Layer, gain: float, hop_seconds: float) -> list[Layer]:
         """Return a layer of vocals with gains, and what a desk and a room add to it."""
         layer = replace(layer, mixture_gains=self._vocal_gains(gain))
-        return [layer, *self._doubling(layer, stft), *self._reverberation(layer, stft)]
+        return [layer, *self._doubling(layer, hop_seconds), *self._reverberation(layer, hop_seconds)]
 
-    def _doubling(self, layer: Layer, stft: StftSpec) -> list[Layer]:
+    def _doubling(self, layer: Layer, hop_seconds: float) -> list[Layer]:
         if not self._may_happen(self.config.vocals_doubling_probability):
             return []
-        return doubling(layer, self.rng, hop_seconds=stft.hop_length / stft.sample_rate, num_frames=self.num_frames)
+        return doubling(layer, self.rng, hop_seconds=hop_seconds, num_frames=self.num_frames)
 
-    def _reverberation(self, layer: Layer, stft: StftSpec) -> list[Layer]:
+    def _reverberation(self, layer: Layer, hop_seconds: float) -> list[Layer]:
         config = self.config
         if not self._may_happen(config.vocals_reverberation_probability):
             return []
@@ -162,7 +161,7 @@ class _Draw:
             self.rng,
             level_db=self.rng.uniform(*config.vocals_reverberation_db),
             decay_seconds=decay_seconds,
-            hop_seconds=stft.hop_length / stft.sample_rate,
+            hop_seconds=hop_seconds,
             num_frames=self.num_frames,
         )
 
@@ -206,6 +205,11 @@ class _Draw:
 
 def _happens(rng: np.random.Generator, probability: float) -> bool:
     return bool(rng.random() < probability)
+
+
+def _hop_seconds(track: CachedTrack) -> float:
+    stft = track.header.stft
+    return stft.hop_length / stft.sample_rate
 
 
 def _vocals_level_db(beside: CachedTrack, vocals: CachedTrack) -> float:

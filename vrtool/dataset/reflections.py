@@ -68,5 +68,12 @@ def delayed(layer: Layer, delay_frames: int, mixture_gains: Gains, num_frames: i
     length = min(layer.num_frames + lead, num_frames - position)
     if length < 1:
         return []
-    later = replace(layer, offset_frames=layer.offset_frames - lead, num_frames=length, position_frames=position)
-    return [replace(later, mixture_gains=mixture_gains)]
+    return [
+        replace(
+            layer,
+            offset_frames=layer.offset_frames - lead,
+            num_frames=length,
+            position_frames=position,
+            mixture_gains=mixture_gains,
+        )
+    ]
