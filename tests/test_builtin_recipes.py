@@ -8,15 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import Waveform, read_audio, write_audio
+from vrtool.model import ModelConfig
+from vrtool.model.checkpoint import Checkpoint, load_model, save_checkpoint
+from vrtool.model.registry import build_model
 
-SPEEDS = Path(__file__).parents[1] / "recipes" / "builtin" / "speeds.py"
+RECIPES = Path(__file__).parents[1] / "recipes" / "builtin"
+
+
+def script(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(RECIPES / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def speeds(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SPEEDS), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return script("speeds.py", *arguments)
 
 
 def write_song(path: Path, *, level: float = 0.5, sample_rate: int = 8000) -> Waveform:
@@ -68,3 +77,68 @@ def test_what_fits_no_library_is_told(tmp_path: Path, leave_out: tuple[str, ...]
     done = speeds(tmp_path / "pairs", tmp_path / "more", "--speeds", "1.12", *leave_out)
     assert told in done.stderr
     assert done.returncode == (0 if leave_out else 1)
+
+
+# Of a small network, and of what it is to grow to.
+Sizes = tuple[int, int, int]
+
+
+def frame_transformer(sizes: Sizes) -> ModelConfig:
+    channels, num_encoders, num_decoders = sizes
+    return ModelConfig(
+        n_fft=128,
+        channels=channels,
+        num_encoders=num_encoders,
+        num_decoders=num_decoders,
+        num_bands=2,
+        feedforward_dim=16,
+        dropout=0.0,
+    )
+
+
+def save_network(path: Path, config: ModelConfig) -> None:
+    network = build_model(config)
+    weights = {
+        # Batch norms get variances too.
+        name: torch.rand_like(weight) if name.endswith("running_var") else weight
+        for name, weight in network.state_dict().items()
+    }
+    stft = StftSpec(sample_rate=8000, n_fft=config.n_fft, hop_length=64)
+    save_checkpoint(path, Checkpoint(weights=weights, model=config, stft=stft, card={"name": "small"}))
+
+
+@pytest.mark.parametrize(("before", "after"), [((2, 1, 0), (2, 1, 1)), ((1, 2, 1), (2, 3, 3))])
+def test_a_grown_network_gives_the_same_masks_and_learns_with_all_that_is_new(
+    tmp_path: Path, before: Sizes, after: Sizes
+) -> None:
+    save_network(tmp_path / "small.safetensors", frame_transformer(before))
+    names = ("channels", "num-encoders", "num-decoders")
+    options = [f"--{name}={size}" for name, size in zip(names, after, strict=True)]
+    done = script("grow.py", tmp_path / "small.safetensors", tmp_path / "grown.safetensors", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    small, grown = load_model(tmp_path / "small.safetensors"), load_model(tmp_path / "grown.safetensors")
+    assert grown.config == frame_transformer(after)
+    magnitude = torch.rand(2, 2, 65, 20)
+    torch.testing.assert_close(grown(magnitude), small(magnitude), rtol=0.0, atol=1e-6)
+
+    grown.train()
+    optimiser = torch.optim.SGD(grown.parameters(), lr=1e-2)
+    # The first step lets the old hear the new, the second teaches the new.
+    for _ in range(2):
+        optimiser.zero_grad()
+        loss = grown(magnitude).square().mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    assert all(weight.grad is not None and weight.grad.any() for weight in grown.parameters())
+
+
+@pytest.mark.parametrize(("config", "option", "told"), [
+    (frame_transformer((2, 1, 0)), "--num-encoders=0", "networks only grow, and its num_encoders is 1"),
+    (ModelConfig(architecture="unet", n_fft=256, channels=2), "--channels=4", "found architecture 'unet'"),
+])  # fmt: skip
+def test_what_cannot_grow_is_told(tmp_path: Path, config: ModelConfig, option: str, told: str) -> None:
+    save_network(tmp_path / "small.safetensors", config)
+    done = script("grow.py", tmp_path / "small.safetensors", tmp_path / "grown.safetensors", option)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert not (tmp_path / "grown.safetensors").exists()
