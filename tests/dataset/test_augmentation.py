@@ -46,3 +46,8 @@ class TestConfig:
     def test_a_tail_that_takes_no_time_is_refused(self) -> None:
         with pytest.raises(RecipeError, match=r"vocals_reverberation_seconds must be above 0, found \[0.0, 1.0\]"):
             changed("vocals_reverberation_seconds", (0.0, 1.0))
+
+    @pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
+    def test_a_weight_that_is_none_is_an_error(self, weight: float) -> None:
+        with pytest.raises(RecipeError, match=rf"'vocal/songs' must be 0 or more, found {weight}"):
+            AugmentationConfig(library_weights={"vocal/songs": weight})

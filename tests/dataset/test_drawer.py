@@ -431,25 +431,6 @@ class TestWholeExample:
         assert all(plan.mixup_weight == 1.0 for plan in plans(NOTHING, **PAIRS))
 
 
-class TestPeak:
-    def layer(self, role: Role, peak: float, mixture: tuple[float, float], instrumental: tuple[float, float]) -> Layer:
-        return Layer(
-            track="x", role=role, peak=peak, offset_frames=0, num_frames=1, position_frames=0, channels=(0, 1),
-            mixture_gains=mixture, instrumental_gains=instrumental,
-        )  # fmt: skip
-
-    def test_it_is_the_largest_of_peaks_times_gains_in_either_channel(self) -> None:
-        music = self.layer("instrumental", 10.0, (1.0, 1.0), (1.0, 1.0))
-        for gains, expected in (((0.5, 0.5), 10.0), ((-4.0, 0.1), 20.0), ((0.0, 3.0), 15.0)):
-            voice = self.layer("vocals", 5.0, gains, (0.0, 0.0))
-            assert ExamplePlan(num_frames=1, layers=(music, voice)).peak == expected
-
-    def test_a_mixtures_own_peak_does_not_count(self) -> None:
-        mixture = self.layer("mixture", 99.0, (1.0, 1.0), (0.0, 0.0))
-        instrumental = self.layer("instrumental", 10.0, (0.0, 0.0), (1.0, 1.0))
-        assert ExamplePlan(num_frames=1, layers=(mixture, instrumental)).peak == 10.0
-
-
 class TestPools:
     @pytest.mark.parametrize(("pools", "expected"), [
         ({}, False),
@@ -508,11 +489,6 @@ class TestWeights:
     def test_an_unknown_library_is_an_error_that_names_the_known_ones(self) -> None:
         with pytest.raises(RecipeError, match=r"'vocal/choirs'.*instrumental/0, instrumental/1, vocal/0, vocal/1"):
             drawer(replace(NOTHING, library_weights={"vocal/choirs": 1.0}), **LIBRARIES)
-
-    @pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
-    def test_a_weight_that_is_none_is_an_error(self, weight: float) -> None:
-        with pytest.raises(RecipeError, match=rf"'vocal/songs' must be 0 or more, found {weight}"):
-            AugmentationConfig(library_weights={"vocal/songs": weight})
 
 
 class TestCropSchedule:

@@ -1,4 +1,4 @@
-"""Plans on their way to a file and back."""
+"""What plans say of themselves, and their way to a file and back."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 from vrtool.dataset.augmentation import AugmentationConfig
 from vrtool.dataset.cache import Cache
 from vrtool.dataset.drawer import CropSchedule, PlanDrawer
-from vrtool.dataset.plan import ExamplePlan
+from vrtool.dataset.plan import ExamplePlan, Layer
 from vrtool.dataset.pools import make_pools
+from vrtool.dataset.track import Role
 from vrtool.errors import InputError
 
 CROPS = CropSchedule(num_frames=40)
@@ -86,3 +87,22 @@ def test_a_partner_has_no_partner_and_as_many_frames(small_cache: Cache) -> None
     for values in (nested, longer):
         with pytest.raises(InputError, match="its mixup is no single example of as many frames"):
             ExamplePlan.from_json(values, origin="bad.json")
+
+
+class TestPeak:
+    def layer(self, role: Role, peak: float, mixture: tuple[float, float], instrumental: tuple[float, float]) -> Layer:
+        return Layer(
+            track="x", role=role, peak=peak, offset_frames=0, num_frames=1, position_frames=0, channels=(0, 1),
+            mixture_gains=mixture, instrumental_gains=instrumental,
+        )  # fmt: skip
+
+    def test_it_is_the_largest_of_peaks_times_gains_in_either_channel(self) -> None:
+        music = self.layer("instrumental", 10.0, (1.0, 1.0), (1.0, 1.0))
+        for gains, expected in (((0.5, 0.5), 10.0), ((-4.0, 0.1), 20.0), ((0.0, 3.0), 15.0)):
+            voice = self.layer("vocals", 5.0, gains, (0.0, 0.0))
+            assert ExamplePlan(num_frames=1, layers=(music, voice)).peak == expected
+
+    def test_a_mixtures_own_peak_does_not_count(self) -> None:
+        mixture = self.layer("mixture", 99.0, (1.0, 1.0), (0.0, 0.0))
+        instrumental = self.layer("instrumental", 10.0, (0.0, 0.0), (1.0, 1.0))
+        assert ExamplePlan(num_frames=1, layers=(mixture, instrumental)).peak == 10.0
