@@ -14,7 +14,7 @@ from vrtool.errors import CheckpointError, InputError
 from vrtool.model import build_model
 from vrtool.model.checkpoint import checkpoint_model, load_checkpoint
 from vrtool.model.config import ModelConfig
-from vrtool.separation.separator import Separator
+from vrtool.separation.separator import DEFAULT_CHUNK_FRAMES, Separator
 
 CONFIG = ModelConfig(
     n_fft=256, channels=1, num_bands=4, feedforward_dim=8, num_encoders=0, num_decoders=1, crop_frames=32
@@ -30,7 +30,7 @@ def run_folder(tmp_path: Path, save_network: Callable[..., Path]) -> Path:
 def test_a_run_folder_separates_with_its_best_network_and_settings(run_folder: Path) -> None:
     separator = Separator.from_checkpoint(run_folder, device="cpu")
     assert separator.stft == STFT
-    assert separator.chunk_frames == 1024
+    assert separator.chunk_frames == DEFAULT_CHUNK_FRAMES
     samples = np.random.default_rng(0).standard_normal((2, 30 * 128)).astype(np.float32)
     stems = separator.separate(Waveform(samples=samples, sample_rate=8000))
     spectrogram = stft(samples, STFT)
