@@ -13,7 +13,7 @@ import torch
 from vrtool.audio.spectrogram import StftSpec
 from vrtool.audio.waveform import Waveform, read_audio, write_audio
 from vrtool.model import ModelConfig
-from vrtool.model.checkpoint import Checkpoint, load_model, save_checkpoint
+from vrtool.model.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
 from vrtool.model.registry import build_model
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "builtin"
@@ -98,13 +98,13 @@ def frame_transformer(sizes: Sizes) -> ModelConfig:
 
 def save_network(path: Path, config: ModelConfig) -> None:
     network = build_model(config)
-    weights = {
-        # Batch norms get variances too.
-        name: torch.rand_like(weight) if name.endswith("running_var") else weight
-        for name, weight in network.state_dict().items()
-    }
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for value in (module.running_mean, module.running_var, module.weight, module.bias):
+                assert value is not None
+                torch.nn.init.uniform_(value, 0.5, 1.5)
     stft = StftSpec(sample_rate=8000, n_fft=config.n_fft, hop_length=64)
-    save_checkpoint(path, Checkpoint(weights=weights, model=config, stft=stft, card={"name": "small"}))
+    save_checkpoint(path, Checkpoint(weights=network.state_dict(), model=config, stft=stft, card={"name": "small"}))
 
 
 @pytest.mark.parametrize(("before", "after"), [((2, 1, 0), (2, 1, 1)), ((1, 2, 1), (2, 3, 3))])
@@ -118,6 +118,7 @@ def test_a_grown_network_gives_the_same_masks_and_learns_with_all_that_is_new(
     assert (done.returncode, done.stderr) == (0, "")
     small, grown = load_model(tmp_path / "small.safetensors"), load_model(tmp_path / "grown.safetensors")
     assert grown.config == frame_transformer(after)
+    assert load_checkpoint(tmp_path / "grown.safetensors").card == {}
     magnitude = torch.rand(2, 2, 65, 20)
     torch.testing.assert_close(grown(magnitude), small(magnitude), rtol=0.0, atol=1e-6)
 
@@ -129,11 +130,18 @@ def test_a_grown_network_gives_the_same_masks_and_learns_with_all_that_is_new(
         loss = grown(magnitude).square().mean()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    assert all(weight.grad is not None and weight.grad.any() for weight in grown.parameters())
+    for name, weight in grown.named_parameters():
+        assert weight.grad is not None
+        assert weight.grad.any(), name
+        if name.endswith(("convolution.weight", "bottleneck.weight")) or name == "output.weight":
+            made, heard = (weight.grad.transpose(0, axis).flatten(1).any(dim=1) for axis in (0, 1))
+            assert made.all(), name
+            assert heard.all(), name
 
 
 @pytest.mark.parametrize(("config", "option", "told"), [
-    (frame_transformer((2, 1, 0)), "--num-encoders=0", "networks only grow, and its num_encoders is 1"),
+    (frame_transformer((2, 1, 0)), "--num-encoders=0", "networks only grow, num_encoders must be 1 or more, found 0"),
+    (frame_transformer((2, 1, 0)), "--channels=2", "nothing grows"),
     (ModelConfig(architecture="unet", n_fft=256, channels=2), "--channels=4", "found architecture 'unet'"),
 ])  # fmt: skip
 def test_what_cannot_grow_is_told(tmp_path: Path, config: ModelConfig, option: str, told: str) -> None:

@@ -2,9 +2,10 @@
 
     python recipes/builtin/grow.py MODEL OUTPUT [--channels N] [--num-encoders N] [--num-decoders N]
 
-What is new begins as in any network, but nothing listens to it yet: the weights by which what was there hears new
-channels are zero, and training finds what they are good for (after Chen, Goodfellow and Shlens 2016, "Net2Net"). MODEL
-is a run, a checkpoint or `builtin`; OUTPUT a checkpoint for `vrtool train --from` with a recipe of the same numbers.
+New parts begin with random weights as in any network, but the old ones do not hear them yet: their weights for new
+channels are zero, and training finds what they are good for. That growing keeps what a network does is the idea of
+Chen, Goodfellow and Shlens 2016, "Net2Net". MODEL is a run, a checkpoint or `builtin`; OUTPUT a checkpoint for `vrtool
+train --from` with a recipe of the same numbers.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import torch
 from torch import Tensor
 
 from vrtool.model import ModelConfig
-from vrtool.model.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from vrtool.model.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, save_checkpoint
 from vrtool.model.levels import level_widths
 from vrtool.model.registry import build_model
 
-# Channels that lie beside each other in what a layer hears, before and after growing.
+# How many channels each part of what a layer hears has, before and after growing, in order.
 Parts = list[tuple[int, int]]
 
 
@@ -40,13 +41,18 @@ def main() -> None:
     old = checkpoint.model
     if old.architecture != "frame_transformer":
         sys.exit(f"{arguments.model}: expected a frame transformer, found architecture {old.architecture!r}")
-    sizes = {name: getattr(arguments, name) for name in ("channels", "num_encoders", "num_decoders")}
-    new = replace(old, **{name: size for name, size in sizes.items() if size is not None})
-    if smaller := [name for name in sizes if getattr(new, name) < getattr(old, name)]:
-        sys.exit(f"{arguments.model}: networks only grow, and its {smaller[0]} is {getattr(old, smaller[0])}")
+    asked = {name: getattr(arguments, name) for name in ("channels", "num_encoders", "num_decoders")}
+    sizes = {name: size for name, size in asked.items() if size is not None}
+    for name, size in sizes.items():
+        if size < (least := getattr(old, name)):
+            sys.exit(f"{arguments.model}: networks only grow, {name} must be {least} or more, found {size}")
+    new = replace(old, **sizes)
+    if new == old:
+        sys.exit(f"{arguments.model}: nothing grows; say what of --channels, --num-encoders and --num-decoders")
     torch.manual_seed(arguments.seed)
     weights = grown_weights(checkpoint.weights, old, new)
-    save_checkpoint(arguments.output, replace(checkpoint, model=new, weights=weights, card={}))
+    # What is told of a training is that of the old network.
+    save_checkpoint(arguments.output, Checkpoint(weights=weights, model=new, stft=checkpoint.stft))
 
 
 def grown_weights(weights: dict[str, Tensor], old: ModelConfig, new: ModelConfig) -> dict[str, Tensor]:

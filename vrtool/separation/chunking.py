@@ -38,7 +38,7 @@ class Chunker:
 
     def __init__(self, chunk_frames: int, overlap: float) -> None:
         if chunk_frames < 1:
-            raise InputError(f"chunks need 1 frame or more, found {chunk_frames}; 1024 is usual")
+            raise InputError(f"chunks need 1 frame or more, found {chunk_frames}; 256 is usual")
         if not 0 <= overlap < 1:
             raise InputError(f"chunks must overlap by a share from 0 to below 1, found {overlap}; 0.125 is usual")
         self._chunk_frames = chunk_frames

@@ -16,7 +16,7 @@ Without it the hiss before a song, or a silent input, would make full scale.
 """
 
 MEMORY_FRAMES = 1024
-"""How many frames back the loudest is looked for, in networks that have no chunks: as long as a usual chunk."""
+"""How many frames back the loudest is looked for, in networks that have no chunks: some 24 s at the usual STFT."""
 
 
 class Scale(Protocol):

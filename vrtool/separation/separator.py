@@ -37,11 +37,12 @@ from vrtool.separation.stems import Stems, check_channels
 from vrtool.separation.trained import load_trained
 
 DEFAULT_CHUNK_FRAMES = 256
-"""Some 6 s at the usual STFT. Longer chunks cost more per frame, for attention grows with the square of their length
-and features leave the processor's cache, and made no better stems."""
+"""Some 6 s at the usual STFT. Chunks of 1,024 took 1.25 to 1.45 times as long, for attention grows with the square of
+their length and features leave the processor's cache. They made stems no better than by 0.03 dB, yet kept 9 dB more of
+music without vocals (recipes/builtin/LOG.md)."""
 
 DEFAULT_OVERLAP = 0.125
-"""32 frames of 256. A quarter takes 1.17 times as long, a half 1.75 times, and none was better on the songs tried."""
+"""32 frames of 256. A quarter takes 1.17 times as long for 0.05 dB on songs tried, a half 1.75 times for 0.06 dB."""
 
 
 class Separator:
