@@ -67,8 +67,8 @@ for _ in range(4):
         masks.result()
     taken, worked = time.perf_counter() - began, time.process_time() - work_began
     times.append((taken / (2 * pool.num_workers), worked / (2 * pool.num_workers)))
-hop_seconds = frames * (1 - separator.overlap) * separator.stft.hop_length / separator.stft.sample_rate
-print(json.dumps([hop_seconds / min(taken) for taken in zip(*times)]))
+chunk_seconds = frames * (1 - separator.overlap) * separator.stft.hop_seconds
+print(json.dumps([chunk_seconds / min(taken) for taken in zip(*times)]))
 """
 
 

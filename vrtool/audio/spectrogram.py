@@ -59,6 +59,11 @@ class StftSpec:
         """The number of bins, from 0 Hz to half the sample rate, both included."""
         return self.n_fft // 2 + 1
 
+    @property
+    def hop_seconds(self) -> float:
+        """How long after the one before each frame begins."""
+        return self.hop_length / self.sample_rate
+
     def num_frames(self, num_samples: int) -> int:
         """Return the number of frames of `num_samples` samples: one per hop begun, and one at the end."""
         return 1 + math.ceil(num_samples / self.hop_length)

@@ -179,7 +179,7 @@ def _print_end(separator: LiveSeparator, output: _PcmOutput) -> None:
     if output.num_clipped:
         _say(f"{output.num_clipped} samples beyond full scale were clipped; --pcm f32le keeps them")
     seconds = output.num_samples / separator.sample_rate
-    frame_seconds = separator.stft.hop_length / separator.stft.sample_rate
+    frame_seconds = separator.stft.hop_seconds
     late_seconds = times.quantile_seconds(LATE_SHARE)
     _say(
         f"{seconds:.1f} s of audio in {times.total_seconds:.1f} s of computing, "

@@ -102,7 +102,7 @@ def _layer_table(example: BadExample, stft: StftSpec) -> Table:
 def _layer_cells(layer: Layer, stft: StftSpec) -> list[str]:
     from rich.markup import escape
 
-    seconds = layer.offset_frames * stft.hop_length / stft.sample_rate
+    seconds = layer.offset_frames * stft.hop_seconds
     minutes, rest = divmod(seconds, 60.0)
     place = f"\nplaced at {layer.position_frames:,}" if layer.position_frames else ""
     return [

@@ -122,7 +122,7 @@ class _Draw:
         if self._happens(config.vocals_swap_probability):
             layer = _swapped(layer)
         relative_db = _vocals_level_db(beside, track) + self.rng.uniform(*config.vocals_level_db)
-        return self._sung(layer, share * 10.0 ** (relative_db / 20.0), _hop_seconds(track))
+        return self._sung(layer, share * 10.0 ** (relative_db / 20.0), track.header.stft.hop_seconds)
 
     def _rebalanced(self, pair: CachedTrack) -> list[Layer]:
         config = self.config
@@ -137,7 +137,7 @@ class _Draw:
             voice = _swapped(voice)
         gain = 10.0 ** (self.rng.uniform(*config.pair_rebalance_db) / 20.0)
         music = replace(music, mixture_gains=(1.0, 1.0), instrumental_gains=(1.0, 1.0))
-        return [music, *self._sung(voice, gain, _hop_seconds(pair))]
+        return [music, *self._sung(voice, gain, pair.header.stft.hop_seconds)]
 
     def _sung(self, layer: Layer, gain: float, hop_seconds: float) -> list[Layer]:
         """Return a layer of vocals with gains, and what a desk and a room add to it."""
@@ -205,11 +205,6 @@ class _Draw:
 
 def _happens(rng: np.random.Generator, probability: float) -> bool:
     return bool(rng.random() < probability)
-
-
-def _hop_seconds(track: CachedTrack) -> float:
-    stft = track.header.stft
-    return stft.hop_length / stft.sample_rate
 
 
 def _vocals_level_db(beside: CachedTrack, vocals: CachedTrack) -> float:

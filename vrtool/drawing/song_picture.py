@@ -113,10 +113,10 @@ class SongPicture:
         """Draw levels (column, row) in dB; frequency is the axis's decimal logarithm of Hz."""
         from matplotlib.colors import ListedColormap
 
-        seconds_per_frame = self._spec.hop_length / self._spec.sample_rate
+        hop_seconds = self._spec.hop_seconds
         # A column is centred on the middle of its frames, and a frame on its own time.
-        left = self._start_seconds - seconds_per_frame / 2
-        right = left + len(levels) * self._frames_per_column * seconds_per_frame
+        left = self._start_seconds - hop_seconds / 2
+        right = left + len(levels) * self._frames_per_column * hop_seconds
         edges_hz = row_edges_hz(self._spec, SONG_ROWS)
         image = axes.imshow(
             levels.T,
@@ -127,7 +127,7 @@ class SongPicture:
             aspect="auto",
             extent=(left, right, math.log10(edges_hz[0]), math.log10(edges_hz[-1])),
         )
-        last = self._start_seconds + max(1, self._num_frames - 1) * seconds_per_frame
+        last = self._start_seconds + max(1, self._num_frames - 1) * hop_seconds
         axes.set_xlim(self._start_seconds, last)
         marks = time_marks(self._start_seconds, last)
         axes.set_xticks(marks, [time_label(mark) for mark in marks])

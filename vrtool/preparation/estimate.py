@@ -65,7 +65,7 @@ def _size(task: TrackTask) -> _Size | None:
     num_rows = num_frames * num_channels * len(stored_roles(task.track))
     return _Size(
         task=task,
-        duration_seconds=num_frames * task.stft.hop_length / task.stft.sample_rate,
+        duration_seconds=num_frames * task.stft.hop_seconds,
         cache_bytes=num_rows * row_type(task.stft.num_bins, task.precision).itemsize,
     )
 

@@ -47,7 +47,7 @@ def stream_latency(stft: StftSpec, look_ahead_frames: int, sample_rate: int) -> 
     )
     return Latency(
         window_seconds=stft.n_fft / stft.sample_rate,
-        look_ahead_seconds=look_ahead_frames * stft.hop_length / stft.sample_rate,
+        look_ahead_seconds=look_ahead_frames * stft.hop_seconds,
         resampling_seconds=resampling,
     )
 
